@@ -1,0 +1,144 @@
+"""One pool's monitor: waits for the kernel's event, looks, carries the plan out, and says what has changed."""
+
+import threading
+from typing import Final
+
+import structlog
+
+from csi.agent.plan import DropBallast, ExtendData, ExtendMetadata, Look, RefillBallast, Step, plan
+from csi.dm.events import EventWatch
+from csi.dm.targets import PoolMode
+from csi.errors import DriverError, NoSpaceError
+from csi.units import Bytes, format_size
+from csi.volumes import health, sentinel
+from csi.volumes.pool import Pool
+
+# The event comes at the low-water mark, once; what it does not tell is found by looking now and then.
+_LOOK_EVERY: Final = 5.0
+# A freeze ends within 2 s. One that holds the lock longer is stuck, and only space ends it.
+_FREEZE_PATIENCE: Final = 3.0
+_REFILL_EVERY: Final = 0.2
+# The event comes for every device that is made or removed, too: a burst of volumes is one look.
+_LOOK_AT_MOST_EVERY: Final = 0.25
+
+log = structlog.get_logger()
+
+
+class Monitor:
+    """Watches one pool from a thread of its own."""
+
+    def __init__(self, pool: Pool, watch: EventWatch) -> None:
+        self._pool = pool
+        self._watch = watch
+        self._said: frozenset[tuple[str, str]] = frozenset()
+        self._trouble = ""
+        self._extension_stuck = False
+        self._filling: threading.Thread | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Look and act until ``stop`` is set and the watch woken."""
+        pause = 0.0
+        while not stop.is_set():
+            if self._watch.wait(pause):
+                stop.wait(_LOOK_AT_MOST_EVERY)
+            if stop.is_set():
+                return
+            try:
+                pause = self.look()
+                self._trouble = ""
+            except DriverError as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    log.error("pool not looked after", pool=self._pool.spec.name, why=self._trouble)  # noqa: TRY400 - one line, no traceback
+                pause = _LOOK_EVERY
+
+    def look(self) -> float:
+        """Look once and do what the plan says; return the seconds until the next look. Raise DriverError."""
+        pool = self._pool
+        status = pool.thin.status()
+        ballast = sentinel.ballast(pool)
+        full = status.mode is PoolMode.OUT_OF_DATA_SPACE
+        look = Look(
+            mode=status.mode,
+            needs_check=status.needs_check,
+            space=pool.space(status),
+            block_size=pool.block_size,
+            ballast=ballast,
+            ballast_wanted=sentinel.ballast_size(pool),
+            # Where there is no ballast to give, or no need of it yet, the extension is tried again at each look.
+            freeze_stuck=self._extension_stuck and full and ballast > 0,
+        )
+        steps = plan(look, pool.spec.autoextend, pool.spec.min_free_space_percent)
+        failed: DriverError | None = None
+        for step in steps:
+            try:
+                self._carry_out(step)
+            except DriverError as error:
+                # A pool whose metadata cannot be extended still wants its data extended.
+                failed = failed or error
+        self._tell()
+        if failed is not None:
+            raise failed
+        if any(isinstance(step, RefillBallast) for step in steps):
+            return _REFILL_EVERY
+        # After an extension the event must be armed against the new low-water mark: look again at once.
+        return 0.0 if steps else _LOOK_EVERY
+
+    def _carry_out(self, step: Step) -> None:
+        pool = self._pool
+        if isinstance(step, DropBallast):
+            freed = sentinel.drop(pool)
+            self._extension_stuck = False
+            log.warning("pool is full: ballast given to it", pool=pool.spec.name, freed=format_size(freed))
+        elif isinstance(step, RefillBallast):
+            self._refill(step.step)
+        else:
+            self._extend(step)
+
+    def _refill(self, step: Bytes) -> None:
+        """Refill in a thread of its own: if the pool is filled meanwhile, the write waits for what we are to extend."""
+        if self._filling is None or not self._filling.is_alive():
+            name = f"ballast {self._pool.spec.name}"
+            self._filling = threading.Thread(target=self._refill_now, args=(step,), name=name, daemon=True)
+            self._filling.start()
+
+    def _refill_now(self, step: Bytes) -> None:
+        try:
+            sentinel.refill(self._pool, step)
+        except DriverError as error:
+            log.warning("ballast not refilled", pool=self._pool.spec.name, why=str(error))
+
+    def _extend(self, step: ExtendData | ExtendMetadata) -> None:
+        pool = self._pool
+        what = "data" if isinstance(step, ExtendData) else "metadata"
+        self._extension_stuck = True
+        if not pool.freezing.acquire(timeout=_FREEZE_PATIENCE):
+            log.warning("extension waits for a freeze", pool=pool.spec.name)
+            return
+        try:
+            before = pool.thin.status()
+            if isinstance(step, ExtendData):
+                pool.group.extend_data(step.step)
+            else:
+                pool.group.extend_metadata(step.step)
+        finally:
+            pool.freezing.release()
+        after = pool.thin.status()
+        # LVM answers OK for a pool that does not take the extension: only the kernel's own totals count.
+        totals = (
+            (before.data_total, after.data_total) if what == "data" else (before.metadata_total, after.metadata_total)
+        )
+        if totals[1] <= totals[0]:
+            operation = f"extend {what}"
+            raise NoSpaceError(operation, pool.spec.name, "LVM answered OK and the kernel's total did not grow")
+        self._extension_stuck = False
+        log.info("pool extended", pool=pool.spec.name, what=what, blocks_before=totals[0], blocks_after=totals[1])
+
+    def _tell(self) -> None:
+        """Log each condition when it begins and when it ends, not at every look."""
+        now = {(each.reason, each.severity.value): each for each in health.pool_conditions(self._pool)}
+        for key in now.keys() - self._said:
+            log.warning("condition begins", pool=self._pool.spec.name, reason=key[0], why=now[key].message)
+        for key in self._said - now.keys():
+            log.info("condition ends", pool=self._pool.spec.name, reason=key[0])
+        self._said = frozenset(now)

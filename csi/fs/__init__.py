@@ -1,0 +1,1 @@
+"""File systems and mounts: making, checking, growing, mounting, and the paths that they are mounted on."""

@@ -1,0 +1,38 @@
+"""The one table from the driver's errors to gRPC status codes."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+
+from csi import errors
+
+CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = MappingProxyType(
+    {
+        errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+        errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+        errors.ExistsError: grpc.StatusCode.ALREADY_EXISTS,
+        errors.SizeError: grpc.StatusCode.OUT_OF_RANGE,
+        errors.BusyError: grpc.StatusCode.ABORTED,
+        errors.PageTokenError: grpc.StatusCode.ABORTED,
+        errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.NoSpaceError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        # The only code on which csi-provisioner lets the scheduler choose another node.
+        errors.PlacementError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+        errors.DataLossError: grpc.StatusCode.DATA_LOSS,
+        errors.KernelError: grpc.StatusCode.INTERNAL,
+        errors.CommandError: grpc.StatusCode.INTERNAL,
+        errors.RefusedDeviceError: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.ForeignPoolError: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.PoolBusyError: grpc.StatusCode.UNAVAILABLE,
+        # What the generated base classes raise for a call that a service leaves out.
+        NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """Return the status code of ``error``: that of the nearest class in the table, INTERNAL for one that is in none."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)

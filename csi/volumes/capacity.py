@@ -1,0 +1,85 @@
+"""How much can still be created, and the guard that refuses what cannot.
+
+Two limits hold at once. What is promised: the virtual sizes of all volumes stay below the pool's whole space (what it
+has and what its VG can still give it) times the over-provisioning ratio. What is left: below the minimum free share of
+data or of metadata no new volume or snapshot is made, however small.
+"""
+
+from typing import Final
+
+from csi.errors import NoSpaceError, SizeError
+from csi.units import MIB, SECTOR, TIB, Blocks, Bytes, block_bytes, format_size, round_down, round_up
+from csi.volumes.pool import Pool
+from csi.volumes.reports import Capacity, PoolSpace
+
+MINIMUM: Final = Bytes(1 * MIB)
+MAXIMUM: Final = Bytes(1024 * TIB)
+_WAY_OUT: Final = "add a disk to the pool, delete volumes or snapshots, or change the pool's limits"
+
+
+def shortage(pool: Pool, space: PoolSpace) -> str:
+    """Say which kind of space is below the minimum free share, with the figures; '' for none."""
+    share = pool.spec.min_free_space_percent
+    data_free = space.data_total - space.data_used + space.extendable
+    data_all = space.data_total + space.extendable
+    if data_free * 100 < share * data_all:
+        free, whole = (format_size(block_bytes(Blocks(count), pool.block_size)) for count in (data_free, data_all))
+        return f"{free} of {whole} of data space are free, less than {share} %"
+    meta_free = space.metadata_total - space.metadata_used + space.metadata_extendable
+    meta_all = space.metadata_total + space.metadata_extendable
+    if meta_free * 100 < share * meta_all:
+        return f"{meta_free} of {meta_all} metadata blocks are free, less than {share} %"
+    return ""
+
+
+def unpromised(pool: Pool, space: PoolSpace) -> Bytes:
+    """Return the virtual bytes that can still be promised."""
+    whole = block_bytes(space.data_total, pool.block_size) + block_bytes(space.extendable, pool.block_size)
+    return Bytes(max(0, int(whole * pool.spec.overprovision_ratio) - pool.catalog.counts().virtual))
+
+
+def capacity(pool: Pool) -> Capacity:
+    """Return what CreateVolume would still accept, which is exactly what it enforces."""
+    status = pool.thin.status()
+    space = pool.space(status)
+    if pool.guard.why or not status.healthy or shortage(pool, space):
+        return Capacity(Bytes(0), Bytes(0), MINIMUM)
+    left = round_down(unpromised(pool, space), MIB)
+    return Capacity(left, Bytes(min(left, MAXIMUM)), MINIMUM)
+
+
+def require_room(pool: Pool, operation: str, subject: str, adding: Bytes) -> None:
+    """Raise NoSpaceError unless the pool may take one more device that promises ``adding`` bytes more."""
+    status = pool.healthy_status(operation, subject)
+    space = pool.space(status)
+    short = shortage(pool, space)
+    if short:
+        raise NoSpaceError(operation, subject, f"pool {pool.spec.name}: {short}", way_out=_WAY_OUT)
+    if not adding:
+        return
+    left = unpromised(pool, space)
+    if adding > left:
+        raise NoSpaceError(
+            operation,
+            subject,
+            f"pool {pool.spec.name} can promise {format_size(left)} more at an over-provisioning ratio of"
+            f" {pool.spec.overprovision_ratio:g}, {format_size(adding)} were asked for",
+            way_out=_WAY_OUT,
+        )
+
+
+def choose_size(operation: str, subject: str, required: Bytes, limit: Bytes, least: Bytes) -> Bytes:
+    """Return the size that fits ``required`` and ``limit`` (0: none) and is not below ``least``.
+
+    A whole number of MiB where the limit allows, else of sectors. Raise SizeError if nothing fits.
+    """
+    wanted = Bytes(max(required, least, MINIMUM if not limit or limit >= MINIMUM else SECTOR))
+    if wanted > MAXIMUM:
+        raise SizeError(operation, subject, f"{wanted} bytes are more than the greatest size, {MAXIMUM}")
+    for step in (MIB, Bytes(SECTOR)):
+        size = round_up(wanted, step)
+        if not limit or size <= limit:
+            return size
+    raise SizeError(
+        operation, subject, f"no size fits: at least {wanted} bytes are needed, at most {limit} are allowed"
+    )

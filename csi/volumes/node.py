@@ -1,0 +1,405 @@
+"""The node: all its pools, and the one place where a request finds the pool that serves it.
+
+Everything above (CSI, the command line) talks to this class and knows neither catalogs nor device-mapper.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from csi import __version__
+from csi.errors import (
+    DriverError,
+    ExistsError,
+    InvalidRequestError,
+    NotFoundError,
+    PoolBusyError,
+    StateError,
+    UnavailableError,
+)
+from csi.fs.usage import Usage
+from csi.model import Device, Group, GroupHandle, Handle, Kind, PoolId, State
+from csi.settings import PoolSpec
+from csi.units import Bytes
+from csi.volumes import capacity, ephemeral, figures, group, health, mounts, recovery, snapshot, staging, volume
+from csi.volumes.locks import Claims
+from csi.volumes.opening import Place, close_pool, deactivate_pool, open_pool, rebuild_catalog
+from csi.volumes.pool import Pool
+from csi.volumes.reports import Capacity, CheckReport, Condition, Finding, Listing, NodeReport, PoolReport, Severity
+from csi.volumes.requests import Access, VolumeRequest
+
+VOLUME_LIMIT: Final = 1000
+"""Volumes in use on a node at once. The kernel sets no limit; each is a device with its caches and threads."""
+
+# What the kubelet calls an inline volume: csi- and a SHA-256 (pkg/volume/csi/csi_mounter.go, ``makeVolumeHandle``).
+_EPHEMERAL_ID: Final = re.compile(r"csi-[0-9a-f]{64}")
+
+log = structlog.get_logger()
+
+
+class Node:
+    """The pools of one node. Open them with ``open``; every other method may be called from any thread."""
+
+    volume_limit = VOLUME_LIMIT
+
+    def __init__(self, place: Place, specs: Sequence[PoolSpec]) -> None:
+        self.name = place.node_name
+        self.pools: dict[PoolId, Pool] = {}
+        self.closed: dict[str, DriverError] = {}
+        """Pools that are wanted and could not be opened, and why."""
+        self._place = place
+        self._specs = {spec.name: spec for spec in specs}
+        self._names = Claims()
+
+    # -- pools --------------------------------------------------------------------------------------------------
+
+    def open(self, opened: Callable[[Pool], None] = lambda _pool: None) -> None:
+        """Open every pool that is wanted and not open, and tell ``opened`` of each.
+
+        Raise PoolBusyError: two processes must not serve one pool. Any other trouble closes only the pool that has it.
+        """
+        for spec in self._specs.values():
+            if any(pool.spec.name == spec.name for pool in self.pools.values()):
+                continue
+            try:
+                pool = open_pool(spec, self._place)
+            except PoolBusyError:
+                raise
+            except DriverError as error:
+                if str(error) != str(self.closed.get(spec.name, "")):
+                    log.warning("pool not open", pool=spec.name, why=str(error))
+                self.closed[spec.name] = error
+                continue
+            self.closed.pop(spec.name, None)
+            self.pools = {**self.pools, pool.id: pool}
+            opened(pool)
+
+    def close(self) -> None:
+        """Close all pools; volumes stay in use."""
+        pools, self.pools = self.pools, {}
+        for pool in pools.values():
+            close_pool(pool)
+
+    def deactivate(self) -> None:
+        """Close all pools and take them out of the kernel. Raise StateError while a volume is active."""
+        for pool in list(self.pools.values()):
+            deactivate_pool(pool)
+            self.pools = {key: each for key, each in self.pools.items() if key != pool.id}
+
+    def ready(self) -> bool:
+        """Tell whether every pool that is wanted is open."""
+        return not self.closed and len(self.pools) == len(self._specs)
+
+    def pool_name(self, pool_id: PoolId) -> str:
+        """Return the wanted name of an open pool; '' for one that is not here."""
+        pool = self.pools.get(pool_id)
+        return pool.spec.name if pool else ""
+
+    def _pool(self, operation: str, pool_id: PoolId, subject: str) -> Pool:
+        pool = self.pools.get(pool_id)
+        if pool is None:
+            raise UnavailableError(
+                operation, subject, f"pool {pool_id} is not open on this node", way_out="see 'thinpool-csi info'"
+            )
+        return pool
+
+    def _named(self, operation: str, name: str | None, subject: str) -> Pool:
+        if name is None:
+            if len(self._specs) != 1:
+                raise InvalidRequestError(
+                    operation, subject, f"no pool is named and the node has {', '.join(sorted(self._specs))}"
+                )
+            name = next(iter(self._specs))
+        for pool in self.pools.values():
+            if pool.spec.name == name:
+                return pool
+        if name in self.closed:
+            raise UnavailableError(operation, subject, f"pool {name} is not open: {self.closed[name]}")
+        raise InvalidRequestError(
+            operation, subject, f"there is no pool {name!r} (there are: {', '.join(sorted(self._specs))})"
+        )
+
+    # -- volumes ------------------------------------------------------------------------------------------------
+
+    def create_volume(self, request: VolumeRequest) -> Device:
+        """Make a volume, or return the one an equal request made (see ``volume.create``)."""
+        operation = "create volume"
+        with self._names.claim(operation, ("volume", request.name)):
+            pool = self._pool_for(operation, request)
+            self._require_free(
+                operation, request.name, pool, lambda other: other.catalog.named(Kind.VOLUME, request.name)
+            )
+            return volume.create(pool, request)
+
+    def _pool_for(self, operation: str, request: VolumeRequest) -> Pool:
+        if request.source is None:
+            return self._named(operation, request.pool, request.name)
+        pool = self._pool(operation, request.source.pool, str(request.source))
+        if request.pool is not None and request.pool != pool.spec.name:
+            raise InvalidRequestError(
+                operation,
+                request.name,
+                f"its source {request.source} is in pool {pool.spec.name}, {request.pool} was asked for",
+                way_out="use a StorageClass of the source's pool",
+            )
+        return pool
+
+    def delete_volume(self, handle: Handle) -> None:
+        """Delete a volume; one that is not there is deleted already. Snapshots and clones of it live on."""
+        operation = "delete volume"
+        volume.delete(self._pool(operation, handle.pool, str(handle)), [handle], Kind.VOLUME, operation)
+
+    def expand_volume(self, handle: Handle, required: Bytes, limit: Bytes) -> Device:
+        """Grow a volume, in use or not (see ``volume.grow``)."""
+        return volume.grow(self._pool("expand volume", handle.pool, str(handle)), handle, required, limit)
+
+    def volume(self, handle: Handle) -> Device:
+        """Return a volume. Raise NotFoundError."""
+        return self._device("get volume", handle, Kind.VOLUME)
+
+    def volumes(self) -> list[Device]:
+        """Return all volumes, by handle."""
+        return self._all(Kind.VOLUME)
+
+    def published(self, handle: Handle) -> bool:
+        """Tell whether the volume is staged or published here."""
+        info = self._pool("get volume", handle.pool, str(handle)).device(handle.thin).info()
+        return info is not None and bool(mounts.anywhere(info))
+
+    def capacity(self, pool: str | None) -> Capacity:
+        """Return what can still be created in the pool, or in all together if there are several and none is named."""
+        if pool is None and len(self._specs) > 1:
+            parts = [capacity.capacity(each) for each in self.pools.values()]
+            total = Bytes(sum(part.available for part in parts))
+            return Capacity(total, Bytes(max((part.maximum for part in parts), default=0)), capacity.MINIMUM)
+        return capacity.capacity(self._named("get capacity", pool, ""))
+
+    # -- snapshots ----------------------------------------------------------------------------------------------
+
+    def create_snapshot(self, name: str, source: Handle) -> Device:
+        """Cut a snapshot of a volume (see ``snapshot.create``)."""
+        operation = "create snapshot"
+        with self._names.claim(operation, ("snapshot", name)):
+            pool = self._pool(operation, source.pool, str(source))
+            self._require_free(operation, name, pool, lambda other: other.catalog.named(Kind.SNAPSHOT, name))
+            return snapshot.create(pool, name, source)
+
+    def delete_snapshot(self, handle: Handle) -> None:
+        """Delete a snapshot; one that is not there is deleted already. A member goes with its group only.
+
+        Raise InvalidRequestError for a member (CSI: DeleteSnapshot, "Snapshot is part of a group").
+        """
+        operation = "delete snapshot"
+        pool = self._pool(operation, handle.pool, str(handle))
+        device = pool.catalog.device(handle.thin)
+        if device is not None and device.group is not None:
+            raise InvalidRequestError(
+                operation,
+                str(handle),
+                f"it belongs to the group snapshot {GroupHandle(pool.id, device.group)}",
+                way_out="delete the group snapshot",
+            )
+        volume.delete(pool, [handle], Kind.SNAPSHOT, operation)
+
+    def snapshot(self, handle: Handle) -> Device:
+        """Return a snapshot. Raise NotFoundError."""
+        return self._device("get snapshot", handle, Kind.SNAPSHOT)
+
+    def snapshots(self) -> list[Device]:
+        """Return all snapshots, by handle; of a group only once all of it is cut."""
+        return self._all(Kind.SNAPSHOT)
+
+    def create_group(self, name: str, sources: Sequence[Handle]) -> Group:
+        """Cut several volumes of one pool at one point in time. Raise StateError, which names those of other pools."""
+        operation = "create group snapshot"
+        if not sources:
+            raise InvalidRequestError(operation, name, "no volume is named")
+        first = sources[0].pool
+        strangers = [str(source) for source in sources if source.pool != first]
+        if strangers:
+            raise StateError(
+                operation,
+                name,
+                f"{', '.join(strangers)} are in another pool than {sources[0]}",
+                way_out="group volumes of one pool",
+            )
+        with self._names.claim(operation, ("group", name)):
+            pool = self._pool(operation, first, name)
+            self._require_free(operation, name, pool, lambda other: (other.catalog.group_named(name) or (None,))[0])
+            return group.create(pool, name, sources)
+
+    def delete_group(self, handle: GroupHandle, members: Sequence[Handle]) -> None:
+        """Delete a group snapshot with its members."""
+        group.delete(self._pool("delete group snapshot", handle.pool, str(handle)), handle, members)
+
+    def group(self, handle: GroupHandle, members: Sequence[Handle] = ()) -> Group:
+        """Return a group snapshot. Raise NotFoundError."""
+        return group.get(self._pool("get group snapshot", handle.pool, str(handle)), handle, members)
+
+    # -- use on the node ----------------------------------------------------------------------------------------
+
+    def stage(self, handle: Handle, path: str, access: Access) -> None:
+        """Activate and mount a volume (see ``staging.stage``)."""
+        staging.stage(self._pool("stage volume", handle.pool, str(handle)), handle, path, access)
+
+    def unstage(self, handle: Handle, path: str) -> None:
+        """Unmount and deactivate a volume (see ``staging.unstage``)."""
+        staging.unstage(self._pool("unstage volume", handle.pool, str(handle)), handle, path)
+
+    def publish(self, handle: Handle, path: str, target: str, access: Access, *, readonly: bool) -> None:
+        """Bind a staged volume at ``target`` (see ``staging.publish``)."""
+        pool = self._pool("publish volume", handle.pool, str(handle))
+        staging.publish(pool, handle, path, target, access, readonly=readonly)
+
+    def unpublish(self, volume_id: str, target: str) -> None:
+        """Take a volume away from ``target``; an ephemeral one is deleted with that. Raise NotFoundError."""
+        operation = "unpublish volume"
+        handle = Handle.parse(volume_id)
+        if handle is not None:
+            staging.unpublish(self._pool(operation, handle.pool, volume_id), handle, target)
+            return
+        if not any(ephemeral.unpublish(pool, volume_id, target) for pool in self.pools.values()):
+            if self.closed or not _EPHEMERAL_ID.fullmatch(volume_id):
+                raise NotFoundError(operation, volume_id[:200], "no such volume")
+            for pool in self.pools.values():
+                pool.require_open(operation, volume_id)
+            # Deleted by an earlier call whose answer was lost; what it left of the target is empty.
+            for pool in self.pools.values():
+                if pool.root.mounted(target) is None:
+                    pool.root.remove(target)
+
+    def publish_ephemeral(
+        self, volume_id: str, target: str, request: VolumeRequest, access: Access, *, readonly: bool
+    ) -> None:
+        """Make a volume for one pod and mount it at ``target`` (see ``ephemeral.publish``)."""
+        operation = "publish ephemeral volume"
+        if not _EPHEMERAL_ID.fullmatch(volume_id):
+            raise InvalidRequestError(operation, volume_id[:200], "not the id of an inline volume")
+        wanted = VolumeRequest(
+            name=volume_id,
+            required=request.required,
+            limit=request.limit,
+            pool=request.pool,
+            fs_type=request.fs_type,
+            mkfs_profile=request.mkfs_profile,
+            ephemeral=True,
+        )
+        use = Access(access.fs_type, mount_flags=access.mount_flags, read_only=access.read_only or readonly)
+        ephemeral.publish(self._named(operation, request.pool, volume_id), target, wanted, use)
+
+    def inline(self, volume_id: str) -> Device:
+        """Return the volume made for an inline volume's id. Raise NotFoundError."""
+        for pool in self.pools.values():
+            device = pool.catalog.named(Kind.VOLUME, volume_id, ephemeral=True)
+            if device is not None:
+                return device
+        raise NotFoundError("get volume", volume_id[:200], "no such volume")
+
+    def expand_fs(self, handle: Handle, path: str, required: Bytes = Bytes(0)) -> Bytes:
+        """Let the file system at ``path`` take the volume's size (see ``staging.grow_file_system``)."""
+        pool = self._pool("expand file system", handle.pool, str(handle))
+        return staging.grow_file_system(pool, handle, path, required)
+
+    def usage(self, handle: Handle, path: str) -> Usage:
+        """Return how full the volume at ``path`` is."""
+        return staging.volume_usage(self._pool("measure volume", handle.pool, str(handle)), handle, path)
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def volume_health(self, handle: Handle) -> list[Condition]:
+        """Return what is wrong with a volume; nothing, if all is well."""
+        pool = self._pool("get volume health", handle.pool, str(handle))
+        return health.volume_conditions(pool, self.volume(handle))
+
+    def volumes_health(self) -> list[tuple[Device, list[Condition]]]:
+        """Return what is wrong with each volume."""
+        return [(device, health.volume_conditions(self.pools[device.handle.pool], device)) for device in self.volumes()]
+
+    def storage_health(self) -> list[Condition]:
+        """Return what is wrong with the pools."""
+        found = [
+            Condition(type(error).__name__.removesuffix("Error"), f"pool {name}: {error}", Severity.INACCESSIBLE)
+            for name, error in self.closed.items()
+        ]
+        for pool in self.pools.values():
+            found += [each for each in health.pool_conditions(pool) if each.severity is not Severity.INFO]
+        return found
+
+    def report(self) -> NodeReport:
+        """Return the figures of ``thinpool-csi info``."""
+        control = self._place.control
+        targets = control.target_versions()
+        return NodeReport(
+            node=self.name,
+            version=__version__,
+            library_version=".".join(map(str, control.version())),
+            target_versions={
+                name: ".".join(map(str, targets[name])) for name in ("thin-pool", "thin") if name in targets
+            },
+            deferred_removal=False,
+            deferred_deletion=True,
+            pools=(
+                *(figures.pool_report(pool) for pool in self.pools.values()),
+                *map(self._closed_report, self.closed),
+            ),
+        )
+
+    def _closed_report(self, name: str) -> PoolReport:
+        error = self.closed[name]
+        reason = type(error).__name__.removesuffix("Error")
+        return figures.closed_report(self._specs[name], Condition(reason, str(error), Severity.INACCESSIBLE))
+
+    def listing(self, kind: Kind) -> list[Listing]:
+        """Return all volumes or snapshots with what they take."""
+        return [each for pool in self.pools.values() for each in figures.listing(pool, kind)]
+
+    def check(self, *, rebuild: bool = False) -> CheckReport:
+        """Compare catalogs and pools; with ``rebuild`` make each catalog that is behind agree with its pool first."""
+        found: list[Finding] = []
+        for name, error in self.closed.items():
+            found.append(Finding(name, "pool", str(error)))
+        for pool in self.pools.values():
+            if rebuild and pool.guard.why:
+                for line in rebuild_catalog(pool):
+                    log.warning("catalog rebuilt", pool=pool.spec.name, what=line)
+            found += recovery.findings(pool)
+        return CheckReport(
+            pools=len(self.pools),
+            devices=sum(len(pool.catalog.devices()) for pool in self.pools.values()),
+            findings=tuple(found),
+            thin_check={
+                pool.spec.name: "needs-check" if pool.thin.status().needs_check else "ok"
+                for pool in self.pools.values()
+            },
+        )
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _require_free(
+        self, operation: str, name: str, pool: Pool, find: Callable[[Pool], Device | Group | None]
+    ) -> None:
+        """See that no other pool than ``pool`` has what ``find`` looks for by ``name``. Raise ExistsError."""
+        for other in self.pools.values():
+            taken = find(other) if other is not pool else None
+            if taken is not None:
+                raise ExistsError(operation, name, f"the name is taken by {taken.handle} of another pool")
+
+    def _device(self, operation: str, handle: Handle, kind: Kind) -> Device:
+        device = self._pool(operation, handle.pool, str(handle)).catalog.device(handle.thin)
+        if device is None or device.kind is not kind or device.state is State.DELETING:
+            raise self._pool(operation, handle.pool, str(handle)).not_found(operation, handle, str(kind))
+        return device
+
+    def _all(self, kind: Kind) -> list[Device]:
+        shown = (State.READY, State.LOST)
+        return sorted(
+            (
+                device
+                for pool in self.pools.values()
+                for device in pool.catalog.devices(kind=kind)
+                if device.state in shown and not device.ephemeral
+            ),
+            key=lambda device: device.handle,
+        )

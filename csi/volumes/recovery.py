@@ -1,0 +1,159 @@
+"""What a start does with the states that a crash left: replay, roll back, or stop and say why."""
+
+import errno
+
+import structlog
+
+from csi.dm import metadata
+from csi.errors import DriverError, KernelError
+from csi.failpoint import hit
+from csi.model import SENTINEL, Device, FsState, Handle, State, ThinId
+from csi.units import Bytes, round_up, sector_bytes
+from csi.volumes.pool import PATIENCE, REBUILD, Guard, Pool
+from csi.volumes.reports import Finding
+
+log = structlog.get_logger()
+
+
+def recover(pool: Pool) -> None:
+    """Compare the pool with its catalog and bring open intents to an end; set the guard where they disagree.
+
+    With a guard nothing is changed: no id is handed out, nothing is deleted, and the log says what to do.
+    """
+    try:
+        present = metadata.thin_ids(pool.thin) - {SENTINEL}
+    except DriverError as error:
+        if pool.thin.status().serves:
+            raise
+        # Without a message nothing can be compared; what is known can be used all the same.
+        why = f"the pool takes no messages, so it could not be compared with its catalog ({error})"
+        pool.guard = Guard(why, "mend the pool (see 'thinpool-csi info'), then restart the node")
+    else:
+        pool.guard = examine(pool, present)
+    if pool.guard.why:
+        log.error("pool takes no changes", pool=pool.spec.name, why=pool.guard.why, way_out=pool.guard.way_out)
+        return
+    # From here the catalog is the newest there is: what it calls open, nobody was told of.
+    ceiling, _ = pool.catalog.ceiling()
+    pool.cover(ceiling)
+    hit("recover.after-cover")
+    pool.catalog.begin_at(ceiling)
+    hit("recover.after-begin")
+    for group in pool.catalog.uncut_groups():
+        log.info("group snapshot taken back", group=str(group.handle))
+        pool.catalog.delete(group.members, group=group.handle.group)
+    hit("recover.after-groups")
+    for device in pool.catalog.devices(state=State.CUTTING):
+        log.info("snapshot taken back", snapshot=str(device.handle))
+        pool.catalog.delete([device])
+    hit("recover.after-snapshots")
+    for device in pool.catalog.devices(state=State.CREATING):
+        _finish(pool, device, there=device.handle.thin in present)
+    hit("recover.after-volumes")
+    for device in pool.catalog.devices(state=State.READY):
+        if device.ephemeral and device.fs_state in (FsState.UNFORMATTED, FsState.FORMATTING):
+            log.info("ephemeral volume taken back", volume=str(device.handle))
+            # It may be active, and a mkfs that outlived the crash still at work on it: giving back waits for that.
+            pool.catalog.delete([device])
+    pool.reclaim_wanted.set()
+
+
+def _finish(pool: Pool, device: Device, *, there: bool) -> None:
+    """Bring the making of a device of an idle origin, or of none, to an end."""
+    if not there and device.origin is not None:
+        pool.catalog.forget(device)
+        return
+    if not there:
+        try:
+            pool.thin.create_thin(device.handle.thin)
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+    pool.catalog.ready(device, durable=False)
+    log.info("volume finished", volume=str(device.handle))
+
+
+def examine(pool: Pool, present: set[ThinId]) -> Guard:
+    """Compare the catalog with the thin devices that are ``present``; change nothing."""
+    ceiling, covered = pool.catalog.ceiling()
+    number = pool.thin.status().transaction_id
+    rows = {device.handle.thin: device for device in pool.catalog.devices()}
+    unknown = frozenset(present - rows.keys())
+    missing = frozenset(thin for thin, device in rows.items() if thin not in present and device.state is State.READY)
+    why = ""
+    if number > ceiling:
+        why = f"the catalog is older than the pool (ids up to {number} are taken, it knows {ceiling})"
+    elif number < covered:
+        why = (
+            f"the pool is older than its catalog (its number is {number}, it was {covered}): its metadata was set back"
+        )
+    elif unknown:
+        why = f"the pool has {len(unknown)} devices that the catalog does not know"
+    elif missing:
+        why = f"the catalog knows {len(missing)} devices that the pool does not have"
+    return Guard(why, REBUILD if why else "", missing, unknown)
+
+
+def findings(pool: Pool) -> list[Finding]:
+    """Return every disagreement between catalog and pool, without changing anything."""
+    # What is made or given back while we look is in one list and not in the other, rightly: so what the catalog knew
+    # before or knows after is not unknown, and what it knew both before and after is missing only if it is ready.
+    before = {device.handle.thin for device in pool.catalog.devices()}
+    present = metadata.thin_ids(pool.thin) - {SENTINEL}
+    guard = examine(pool, present)
+    found = [Finding(pool.spec.name, "pool", pool.guard.why)] if pool.guard.why else []
+    for thin in sorted(guard.unknown - before):
+        handle = Handle(pool.id, thin)
+        found.append(Finding(pool.spec.name, str(handle), "in the pool, not in the catalog", handle))
+    for thin in sorted(guard.missing & before):
+        handle = Handle(pool.id, thin)
+        found.append(Finding(pool.spec.name, str(handle), "in the catalog, not in the pool: data lost", handle))
+    lost = pool.catalog.devices(state=State.LOST)
+    found += [
+        Finding(pool.spec.name, str(each.handle), "lost: the pool has no data for it", each.handle) for each in lost
+    ]
+    return found
+
+
+def rebuild(pool: Pool) -> list[str]:
+    """Make the catalog agree with the pool and open it for changes again; return what was done, a line each.
+
+    Nothing is deleted and nothing formatted. The pool's number is raised, so the old catalog can never pass again.
+    """
+    present = {thin: _least_size(pool, thin) for thin in metadata.thin_ids(pool.thin) - {SENTINEL}}
+    said = pool.catalog.rebuild(present)
+    hit("rebuild.after-rows")
+    ceiling, _ = pool.catalog.ceiling()
+    number = pool.thin.status().transaction_id
+    pool.kernel_ceiling = number
+    above = max(ceiling, number) + 1
+    pool.catalog.begin_at(number)
+    hit("rebuild.after-begin")
+    pool.thin.set_transaction_id(number, above)
+    hit("rebuild.after-transaction-id")
+    pool.kernel_ceiling = above
+    pool.catalog.begin_at(above)
+    pool.guard = Guard()
+    pool.reclaim_wanted.set()
+    return said
+
+
+def _least_size(pool: Pool, thin: ThinId) -> Bytes:
+    """Return the least size that holds everything a thin device maps.
+
+    Only an active device tells its last mapped sector, so one that is not is made active for a moment, in any size.
+    """
+    device = pool.device(thin)
+    # In turn with those who stage it meanwhile.
+    with pool.turns.turn("measure device", thin, patience=PATIENCE):
+        was_active = device.info() is not None
+        if not was_active:
+            device.activate(pool.number, pool.block_size)
+        try:
+            status = device.status()
+            if status is None or status.highest is None:
+                return Bytes(0)
+            return round_up(Bytes(sector_bytes(status.highest) + 1), pool.block_size)
+        finally:
+            if not was_active:
+                device.deactivate()

@@ -1,0 +1,164 @@
+"""A rebuild of the catalog brings back all that the pool still has, and names what it has not."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from csi.errors import DataLossError, StateError
+from csi.model import Device, Handle
+from csi.units import SECTOR
+from csi.volumes.node import Node
+from tests.kernel.conftest import run
+from tests.kernel.crash.catalogs import (
+    END,
+    GREATER,
+    catalog_file,
+    copy_catalog,
+    created,
+    created_and_deleted,
+    formatted,
+    furnished,
+    grown,
+    knows_its_own,
+    opened,
+    put_away,
+    rebuilt,
+    serve_with,
+    snapshotted,
+    spare,
+    stands_still,
+)
+from tests.kernel.crash.scene import DATA, Scene, give_back, look, only_pool, read, write
+
+REBUILDING: Final = [
+    "rebuild.after-catalog",
+    "rebuild.after-rows",
+    "rebuild.after-begin",
+    "rebuild.after-transaction-id",
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a disk with a pool on it that was put away in good order."""
+    base = tmp_path_factory.mktemp("prepared")
+    with opened(base) as scene:
+        put_away(furnished(scene))
+    return base
+
+
+@pytest.fixture
+def scene(prepared: Path, tmp_path: Path) -> Iterator[Scene]:
+    """Serve a copy of the prepared disk."""
+    for name in ("disk", "messages"):
+        run("cp", "--sparse=always", str(prepared / name), str(tmp_path / name))
+    with opened(tmp_path) as scene:
+        scene.fixed = list(scene.do(look).devices)
+        yield scene
+        scene.no_id_used_twice()
+    (tmp_path / "disk").unlink()
+
+
+def test_a_rebuild_brings_back_what_happened_in_ten_minutes(scene: Scene) -> None:
+    keeper, _, idle, blank = scene.fixed
+    doomed = spare(scene)
+    scene.do(copy_catalog, scene.engine.base / "ago")
+    scene.do(Node.delete_volume, doomed.handle)
+    scene.do(give_back)
+    formatted(scene)
+    grown(scene)
+    known = scene.do(look).present
+    created(scene)
+    snapshotted(scene)
+    strangers = scene.do(look).present - known
+    scene.started.kill()
+    serve_with(scene, scene.engine.base / "ago")
+    stands_still(scene)
+    assert rebuilt(scene) == ({doomed.handle}, {Handle(keeper.handle.pool, thin) for thin in strangers})
+    knows_its_own(scene)
+    assert read(f"{scene.stage(blank)}/data") == hashlib.sha256(DATA).hexdigest()
+    with open(scene.stage(idle), "rb") as device:
+        device.seek(GREATER - SECTOR)
+        assert device.read(len(END)) == END
+
+
+def test_what_may_have_been_formatted_since_is_never_formatted(scene: Scene) -> None:
+    scene.do(copy_catalog, scene.engine.base / "ago")
+    created_and_deleted(scene)
+    scene.started.kill()
+    serve_with(scene, scene.engine.base / "ago")
+    assert rebuilt(scene) == (set(), set())
+    with pytest.raises(DataLossError):
+        scene.stage(scene.fixed[3])
+
+
+def test_a_lost_catalog_is_rebuilt_with_everything_in_quarantine(scene: Scene) -> None:
+    file = scene.do(catalog_file)
+    scene.started.stop()
+    file.unlink()
+    scene.started = scene.engine.start()
+    stands_still(scene)
+    assert rebuilt(scene) == (set(), {device.handle for device in scene.fixed})
+    idle = scene.fixed[2]
+    with pytest.raises(StateError, match="quarantine"):
+        scene.do(Node.delete_volume, idle.handle)
+    with open(scene.do(_activated, idle), "rb") as device:
+        assert device.read(len(DATA)) == DATA
+
+
+def test_a_rebuild_that_is_cut_short_is_begun_again_or_was_done(scene: Scene) -> None:
+    for point in REBUILDING:
+        file = scene.do(catalog_file)
+        before = scene.do(look)
+        scene.started.stop()
+        file.unlink()
+        scene.started = scene.engine.start()
+        scene.dies_at(point, Node.check, rebuild=True)
+        _, strangers = rebuilt(scene)
+        assert {handle.thin for handle in strangers} == before.present
+
+
+def test_a_pool_whose_metadata_was_set_back(scene: Scene) -> None:
+    idle = scene.fixed[2]
+    disk, start, length = _metadata_place()
+    put_away(scene)
+    with open(disk, "r+b") as device:
+        device.seek(start)
+        ago = device.read(length)
+    scene.started = scene.engine.start()
+    gone = scene.volume()
+    write(f"{scene.stage(gone)}/data")
+    scene.unstage(gone)
+    scene.do(Node.delete_volume, idle.handle)
+    scene.do(give_back)
+    put_away(scene)
+    with open(disk, "r+b") as device:
+        device.seek(start)
+        device.write(ago)
+        os.fsync(device.fileno())
+    scene.started = scene.engine.start()
+    assert "set back" in scene.do(look).guard
+    stands_still(scene)
+    knows_its_own(scene)
+    assert rebuilt(scene) == ({gone.handle}, {idle.handle})
+    with pytest.raises(StateError, match="does not have it"):
+        scene.stage(gone)
+    knows_its_own(scene)
+
+
+def _metadata_place() -> tuple[str, int, int]:
+    """Return the disk on which the pool's metadata lies, where it begins and how long it is, in bytes."""
+    (table,) = (line for line in run("dmsetup", "table").splitlines() if "pool_tmeta:" in line)
+    _, _, length, target, number, offset = table.split()
+    assert target == "linear"
+    node = f"/dev/{os.path.basename(os.readlink(f'/sys/dev/block/{number}'))}"
+    return node, int(offset) * SECTOR, int(length) * SECTOR
+
+
+def _activated(node: Node, volume: Device) -> str:
+    pool = only_pool(node)
+    return pool.device(volume.handle.thin).activate(pool.number, volume.size)

@@ -1,0 +1,28 @@
+"""A program that freezes the devices it is given, says so, and never goes on; to be killed by a test.
+
+``python -m tests.kernel.dm.hold_freeze <handle>…``
+"""
+
+import signal
+import sys
+
+from csi.dm.freezer import Freezer
+from csi.dm.ioctl import Control
+from csi.dm.thin_device import ThinDevice
+from csi.model import Handle
+
+
+def main() -> None:
+    """Freeze and wait for the end."""
+    freezer = Freezer.start()
+    with Control() as control:
+        handles = [Handle.parse(text) for text in sys.argv[1:]]
+        devices = [ThinDevice(control, handle) for handle in handles if handle is not None]
+        with freezer.frozen(devices):
+            sys.stdout.write("frozen\n")
+            sys.stdout.flush()
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -61,7 +61,7 @@ Sink = Callable[[int, bytes], None]
 class Boot:
     """One boot: the kernel's process group and the pipes from its console and its two serial lines."""
 
-    def __init__(self, directory: str, arguments: Sequence[str], sink: Sink) -> None:
+    def __init__(self, directory: str, arguments: Sequence[str], sink: Sink, preload: str) -> None:
         self._directory = directory
         self._sink = sink
         self._begun = time.monotonic()
@@ -84,6 +84,8 @@ class Boot:
             *(f"con{number}=null,fd:{end}" for number, end in enumerate(ends)),
         ]
         environment = {"PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin", "TMPDIR": _memory_directory()}
+        if preload:
+            environment["LD_PRELOAD"] = preload
         try:
             self._process = subprocess.Popen(
                 argv,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from tests.guest import xstate
 from tests.guest.boot import KERNEL, Boot, Result, Sink
 
 ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -130,7 +131,7 @@ class Guest:
             message = "a Guest is a context manager: enter it first"
             raise RuntimeError(message)
         self.kill()
-        self._run = Boot(self._prepare(argv, cwd), self._kernel(), self._sink)
+        self._run = Boot(self._prepare(argv, cwd), self._kernel(), self._sink, xstate.library(cache_directory()))
 
     def wait(self, *, deadline: float) -> Result:
         """Wait until the command has ended and the guest is gone. Raise GuestLostError and DeadlineError."""
@@ -222,9 +223,8 @@ def cache_directory() -> str:
 def require() -> None:
     """Raise MissingError if this machine cannot run a guest."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    missing = [
-        name for name in (KERNEL, "modprobe", "lvm", "setpriv", "prlimit") if shutil.which(name, path=path) is None
-    ]
+    wanted = (KERNEL, "modprobe", "lvm", "setpriv", "prlimit", *(["cc"] if xstate.needed() else []))
+    missing = [name for name in wanted if shutil.which(name, path=path) is None]
     if missing:
-        message = f"a guest needs {', '.join(missing)}: apt-get install {PACKAGES}"
+        message = f"a guest needs {', '.join(missing)}: apt-get install {PACKAGES} {xstate.PACKAGES}"
         raise MissingError(message)

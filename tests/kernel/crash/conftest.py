@@ -11,7 +11,7 @@ from csi.units import GIB
 from csi.volumes.node import Node
 from tests.kernel.crash.engine import Engine
 from tests.kernel.crash.scene import DATA, Scene, read, write
-from tests.kernel.volumes.served import loop_disk, remove_pool_devices
+from tests.kernel.volumes.served import loop_disk, pool_devices, pools_on, remove_devices
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,9 @@ def furnish(scene: Scene) -> None:
 
 
 def remove(engine: Engine) -> None:
-    """Take everything of a node that is dead out of the kernel."""
+    """Take everything of a node that is dead out of the kernel; other pools stay."""
     for mount in (*engine.kubelet.glob("*"), *engine.run_dir.glob("*/catalog"), engine.run_dir):
         subprocess.run(["umount", "--quiet", str(mount)], check=False, timeout=60)
-    remove_pool_devices()
+    for pool_id in {each for disk in engine.spec.devices for each in pools_on(disk)}:
+        remove_devices(pool_id)
+        assert not [name for name in pool_devices() if pool_id in name]

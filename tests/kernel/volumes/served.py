@@ -201,12 +201,11 @@ def pool_devices() -> list[str]:
     return sorted(line.split()[0] for line in listed if line.startswith("thinpool-"))
 
 
-def remove_pool_devices() -> None:
-    """Remove all of them, of every pool: what a test left when it failed."""
-    for name in pool_devices():
-        pool_id = name.removeprefix("thinpool-").removeprefix("-").partition("-")[0]
-        remove_devices(pool_id)
-    assert not pool_devices()
+def pools_on(disk: str) -> set[str]:
+    """Return the ids of the pools that have devices on ``disk``."""
+    above = {entry.name for entry in Path("/sys/block", os.path.basename(disk), "holders").iterdir()}
+    names = {Path("/sys/block", each, "dm/name").read_text().strip() for each in above}
+    return {name.removeprefix("thinpool--").partition("-")[0] for name in names if name.startswith("thinpool--")}
 
 
 def remove_devices(pool_id: str, *, patience: float = 10) -> None:

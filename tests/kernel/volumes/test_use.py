@@ -1,8 +1,8 @@
 """Volumes in use: targets, raw block, single writers, inline volumes, and devices that are there only meanwhile."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from csi.units import KIB, MIB, Bytes
 from csi.volumes.requests import Access, VolumeRequest
 from tests.kernel.conftest import run
 from tests.kernel.volumes.served import SIZE, Served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _INLINE = "csi-" + "5a" * 32
 

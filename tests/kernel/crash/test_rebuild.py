@@ -124,7 +124,7 @@ def test_a_rebuild_that_is_cut_short_is_begun_again_or_was_done(scene: Scene) ->
 
 def test_a_pool_whose_metadata_was_set_back(scene: Scene) -> None:
     idle = scene.fixed[2]
-    disk, start, length = _metadata_place()
+    disk, start, length = _metadata_place(idle.handle.pool)
     put_away(scene)
     with open(disk, "r+b") as device:
         device.seek(start)
@@ -150,9 +150,9 @@ def test_a_pool_whose_metadata_was_set_back(scene: Scene) -> None:
     knows_its_own(scene)
 
 
-def _metadata_place() -> tuple[str, int, int]:
-    """Return the disk on which the pool's metadata lies, where it begins and how long it is, in bytes."""
-    (table,) = (line for line in run("dmsetup", "table").splitlines() if "pool_tmeta:" in line)
+def _metadata_place(pool_id: str) -> tuple[str, int, int]:
+    """Return the disk on which a pool's metadata lies, where it begins and how long it is, in bytes."""
+    (table,) = (line for line in run("dmsetup", "table").splitlines() if f"{pool_id}-pool_tmeta:" in line)
     _, _, length, target, number, offset = table.split()
     assert target == "linear"
     node = f"/dev/{os.path.basename(os.readlink(f'/sys/dev/block/{number}'))}"

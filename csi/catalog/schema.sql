@@ -1,5 +1,5 @@
 -- One pool's catalog. Sizes are bytes, times nanoseconds since the epoch.
--- A change of this file needs a new user_version and a migration in store.py.
+-- A change of this file needs a new user_version and a migration in database.py.
 
 CREATE TABLE pool (
     one       INTEGER PRIMARY KEY CHECK (one = 1),

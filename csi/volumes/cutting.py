@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from csi.catalog.store import Draft
+from csi.catalog.row import Draft
 from csi.errors import BusyError, InvalidRequestError, KernelError, NotFoundError, StateError, UnavailableError
 from csi.failpoint import hit
 from csi.fs import mount

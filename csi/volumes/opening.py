@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from csi.catalog.store import FILE_NAME, Catalog
+from csi.catalog.database import FILE_NAME
+from csi.catalog.store import Catalog
 from csi.dm import block, metadata
 from csi.dm.freezer import Freezer
 from csi.dm.ioctl import Control

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from csi.catalog.store import Draft
+from csi.catalog.row import Draft
 from csi.errors import ExistsError
 from csi.model import Device, Handle, Kind, State
 from csi.volumes.cutting import cut_one, made_before, settle, source_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from csi.catalog.store import Draft
+from csi.catalog.row import Draft
 from csi.errors import ExistsError, InvalidRequestError, SizeError, StateError
 from csi.failpoint import hit
 from csi.fs import mkfs

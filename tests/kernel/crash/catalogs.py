@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from csi.catalog.store import FILE_NAME
+from csi.catalog.database import FILE_NAME
 from csi.errors import UnavailableError
 from csi.model import Device, FsState, Handle, Kind, State
 from csi.settings import PoolSpec

@@ -11,7 +11,8 @@ import pytest
 
 from csi.agent.monitor import Monitor
 from csi.agent.plan import ExtendData
-from csi.catalog.store import FILE_NAME, Catalog
+from csi.catalog.database import FILE_NAME
+from csi.catalog.store import Catalog
 from csi.dm import metadata
 from csi.dm.events import EventWatch
 from csi.dm.targets import Line, PoolMode

@@ -1,6 +1,7 @@
 """Devices that are about to be made."""
 
-from csi.catalog.store import Catalog, Draft
+from csi.catalog.row import Draft
+from csi.catalog.store import Catalog
 from csi.model import Device, FsState, FsType, Kind, PoolId, State, ThinId
 from csi.units import MIB, Bytes
 

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from csi.catalog.store import Catalog, Counts
+from csi.catalog.row import Counts
+from csi.catalog.store import Catalog
 from csi.model import Device, FsState, FsType, Kind, State, ThinId
 from csi.units import KIB, MIB, Bytes
 from tests.unit.catalog.drafts import POOL, snapshot, volume

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from csi.catalog.store import FILE_NAME, ID_BATCH, Catalog, Counts
+from csi.catalog.database import FILE_NAME
+from csi.catalog.row import Counts
+from csi.catalog.store import ID_BATCH, Catalog
 from csi.errors import DataLossError, DriverError, UnavailableError
 from csi.model import THIN_ID_LIMIT, FsState, FsType, Handle, Kind, PoolId, State, ThinId
 from csi.units import KIB, MIB, Bytes

@@ -5,7 +5,7 @@ import errno
 import structlog
 
 from csi.dm import metadata
-from csi.errors import DriverError, KernelError
+from csi.errors import DriverError, KernelError, UnavailableError
 from csi.failpoint import hit
 from csi.model import SENTINEL, Device, FsState, Handle, State, ThinId
 from csi.units import Bytes, round_up, sector_bytes
@@ -21,13 +21,10 @@ def recover(pool: Pool) -> None:
     With a guard nothing is changed: no id is handed out, nothing is deleted, and the log says what to do.
     """
     try:
-        present = metadata.thin_ids(pool.thin) - {SENTINEL}
-    except DriverError as error:
-        if pool.thin.status().serves:
-            raise
-        # Without a message nothing can be compared; what is known can be used all the same.
-        why = f"the pool takes no messages, so it could not be compared with its catalog ({error})"
-        pool.guard = Guard(why, "mend the pool (see 'thinpool-csi info'), then restart the node")
+        present = _present(pool)
+    except UnavailableError as error:
+        # What is known can be used all the same.
+        pool.guard = Guard(error.why, error.way_out)
     else:
         pool.guard = examine(pool, present)
     if pool.guard.why:
@@ -99,9 +96,12 @@ def findings(pool: Pool) -> list[Finding]:
     # What is made or given back while we look is in one list and not in the other, rightly: so what the catalog knew
     # before or knows after is not unknown, and what it knew both before and after is missing only if it is ready.
     before = {device.handle.thin for device in pool.catalog.devices()}
-    present = metadata.thin_ids(pool.thin) - {SENTINEL}
-    guard = examine(pool, present)
     found = [Finding(pool.spec.name, "pool", pool.guard.why)] if pool.guard.why else []
+    try:
+        present = _present(pool)
+    except UnavailableError as error:
+        return [*found, Finding(pool.spec.name, "pool", str(error))]
+    guard = examine(pool, present)
     for thin in sorted(guard.unknown - before):
         handle = Handle(pool.id, thin)
         found.append(Finding(pool.spec.name, str(handle), "in the pool, not in the catalog", handle))
@@ -119,8 +119,9 @@ def rebuild(pool: Pool) -> list[str]:
     """Make the catalog agree with the pool and open it for changes again; return what was done, a line each.
 
     Nothing is deleted and nothing formatted. The pool's number is raised, so the old catalog can never pass again.
+    Raise UnavailableError if the pool takes no messages.
     """
-    present = {thin: _least_size(pool, thin) for thin in metadata.thin_ids(pool.thin) - {SENTINEL}}
+    present = {thin: _least_size(pool, thin) for thin in _present(pool)}
     said = pool.catalog.rebuild(present)
     hit("rebuild.after-rows")
     ceiling, _ = pool.catalog.ceiling()
@@ -136,6 +137,18 @@ def rebuild(pool: Pool) -> list[str]:
     pool.guard = Guard()
     pool.reclaim_wanted.set()
     return said
+
+
+def _present(pool: Pool) -> set[ThinId]:
+    """Return the pool's devices, less the sentinel. Raise UnavailableError if the pool takes no messages."""
+    try:
+        return metadata.thin_ids(pool.thin) - {SENTINEL}
+    except DriverError as error:
+        if pool.thin.status().serves:
+            raise
+        why = f"the pool takes no messages, so it could not be compared with its catalog ({error})"
+        way_out = "mend the pool (see 'thinpool-csi info'), then restart the node"
+        raise UnavailableError("read pool", pool.spec.name, why, way_out=way_out) from error
 
 
 def _least_size(pool: Pool, thin: ThinId) -> Bytes:

@@ -99,7 +99,9 @@ def test_a_pool_whose_metadata_cannot_be_written_and_its_file_systems_say_so(mak
     run("xfs_io", "-x", "-c", "shutdown", other)
     found = served.node.volume_health(shut.handle)
     assert [each.reason for each in found] == ["NeedsCheck", "PoolReadOnly", "FileSystemFailed"]
-    assert served.node.check().thin_check == {"default": "needs-check"}
+    checked = served.node.check()
+    assert checked.thin_check == {"default": "needs-check"}
+    assert "takes no messages" in checked.findings[0].message
     assert served.node.report().pools[0].mode_kernel == "ro"
 
 

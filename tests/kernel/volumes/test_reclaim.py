@@ -104,7 +104,7 @@ def test_what_is_held_open_while_it_is_given_back_is_tried_again(served: Served)
         # Answered as deleted by a catalog that did not see the other user.
         served.pool.catalog.delete([volume])
         served.pool.reclaim_wanted.set()
-        wait_until(lambda: "in use" in served.pool.reclaim_trouble.get(volume.handle.thin, ""), 20)
+        wait_until(lambda: "it is open" in served.pool.reclaim_trouble.get(volume.handle.thin, ""), 20)
         assert [each.reason for each in served.node.storage_health()] == ["ReclaimStuck"]
     served.reclaimed()
     assert served.node.storage_health() == []

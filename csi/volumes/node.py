@@ -357,9 +357,7 @@ class Node:
 
     def check(self, *, rebuild: bool = False) -> CheckReport:
         """Compare catalogs and pools; with ``rebuild`` make each catalog that is behind agree with its pool first."""
-        found: list[Finding] = []
-        for name, error in self.closed.items():
-            found.append(Finding(name, "pool", str(error)))
+        found = [Finding(name, "pool", str(error)) for name, error in self.closed.items()]
         for pool in self.pools.values():
             if rebuild and pool.guard.why:
                 for line in rebuild_catalog(pool):

@@ -1,6 +1,8 @@
 """One pool's monitor: waits for the kernel's event, looks, carries the plan out, and says what has changed."""
 
+import os
 import threading
+import time
 from typing import Final
 
 import structlog
@@ -8,13 +10,16 @@ import structlog
 from csi.agent.plan import DropBallast, ExtendData, ExtendMetadata, Look, RefillBallast, Step, plan
 from csi.dm.events import EventWatch
 from csi.dm.targets import PoolMode
-from csi.errors import DriverError, NoSpaceError
+from csi.errors import DriverError, NoSpaceError, RefusedDeviceError
+from csi.lvm.disks import select
+from csi.settings import Mode, PoolSpec
 from csi.units import Bytes, format_size
 from csi.volumes import health, sentinel
 from csi.volumes.pool import Pool
 
 # The event comes at the low-water mark, once; what it does not tell is found by looking now and then.
 _LOOK_EVERY: Final = 5.0
+_DISKS_EVERY: Final = 30.0
 # A freeze ends within 2 s. One that holds the lock longer is stuck, and only space ends it.
 _FREEZE_PATIENCE: Final = 3.0
 _REFILL_EVERY: Final = 0.2
@@ -34,6 +39,8 @@ class Monitor:
         self._trouble = ""
         self._extension_stuck = False
         self._filling: threading.Thread | None = None
+        self._seen: PoolSpec | None = None
+        self._look_for_disks_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Look and act until ``stop`` is set and the watch woken."""
@@ -55,6 +62,8 @@ class Monitor:
     def look(self) -> float:
         """Look once and do what the plan says; return the seconds until the next look. Raise DriverError."""
         pool = self._pool
+        pool.group.set_when_full(pool.spec.when_full)
+        self._take_disks()
         status = pool.thin.status()
         ballast = sentinel.ballast(pool)
         full = status.mode is PoolMode.OUT_OF_DATA_SPACE
@@ -83,6 +92,25 @@ class Monitor:
             return _REFILL_EVERY
         # After an extension the event must be armed against the new low-water mark: look again at once.
         return 0.0 if steps else _LOOK_EVERY
+
+    def _take_disks(self) -> None:
+        """Add the disks that the pool's devices name and that are not in it yet; remember why others are left alone."""
+        pool = self._pool
+        now = time.monotonic()
+        if pool.spec.mode is not Mode.DIRECT or (pool.spec == self._seen and now < self._look_for_disks_at):
+            return
+        self._seen, self._look_for_disks_at = pool.spec, now + _DISKS_EVERY
+        paths = [path for path in select(pool.spec) if os.path.realpath(path) not in pool.group.devices]
+        known, refused = pool.group.refused, {}
+        for path in paths:
+            try:
+                pool.group.add_devices([path])
+                log.info("disk added to the pool", pool=pool.spec.name, disk=path)
+            except RefusedDeviceError as error:
+                refused[path] = error.why.removeprefix(f"{path}: ")
+                if path not in known:
+                    log.warning("disk left alone", pool=pool.spec.name, disk=path, why=refused[path])
+        pool.group.refused = refused
 
     def _carry_out(self, step: Step) -> None:
         pool = self._pool

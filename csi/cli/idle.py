@@ -34,9 +34,9 @@ def idle(options: argparse.Namespace) -> Iterator["Idle"]:
                     "read pool", spec.name, "a node serves it at another endpoint", way_out="name that in --endpoint"
                 ) from error
             except DriverError as error:
-                node.closed[spec.name] = error
+                node.wanted.closed[spec.name] = error
             else:
-                node.pools[pool.id] = pool
+                node.wanted.open[pool.id] = pool
         if all(isinstance(node.closed.get(spec.name), NotFoundError) for spec in specs):
             names = ", ".join(node.closed)
             raise NotFoundError("read pool", names, "there is none yet", way_out="'thinpool-csi node' makes it")

@@ -73,6 +73,15 @@ class LoopPair:
             if loop.device in _attached(loop.file, path):
                 _losetup("--detach", loop.device, path=path)
 
+    def remove(self, *, path: str | None = None) -> None:
+        """Give the loop devices back and remove the files. Raise CommandError, KernelError."""
+        self.detach(path=path)
+        for loop in (self.data, self.metadata):
+            try:
+                loop.file.unlink(missing_ok=True)
+            except OSError as error:
+                raise KernelError("remove", str(loop.file), "cannot be removed", errno=error.errno or 0) from error
+
 
 def _files(directory: Path) -> tuple[Path, Path]:
     return directory / "data", directory / "metadata"

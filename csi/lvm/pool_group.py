@@ -279,6 +279,21 @@ class PoolGroup:
         if self._loop:
             self._loop.detach(path=self._lvm.path)
 
+    def remove(self) -> None:
+        """Remove the VG and all its LVs, none of them in use, and the marks of LVM from its disks; idempotent.
+
+        Loop files are removed too. Raise CommandError, KernelError.
+        """
+        devices = self.devices
+        # LVM compares the pool's transaction id with its own only when it loads the pool.
+        self._lvm.run(
+            "lvchange", "--activate", "n", *(f"{self.vg_name}/{name}" for name in (names.POOL, names.CATALOG))
+        )
+        self._lvm.run("vgremove", "--yes", "--force", self.vg_name)
+        self._lvm.run("pvremove", "--yes", *devices)
+        if self._loop:
+            self._loop.remove(path=self._lvm.path)
+
     def extend_data(self, step: Bytes) -> Bytes:
         """Extend the pool's data by the smaller of ``step`` (rounded up to extents) and the room; return the new size.
 

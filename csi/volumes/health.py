@@ -115,6 +115,9 @@ def _remarks(pool: Pool) -> list[Condition]:
             f" {percent} %: add a disk before the pool is full"
         )
         found.append(Condition("NoExtensionRoom", said, Severity.INFO))
+    if pool.group.refused:
+        listed = "; ".join(f"{path} {reason}" for path, reason in pool.group.refused.items())
+        found.append(Condition("DevicesRefused", f"left alone: {listed}", Severity.INFO))
     if pool.spec.mode is Mode.LOOP:
         said = "on loop devices: for development and a first try, not for production; use direct-lvm there"
         found.append(Condition("LoopLvm", said, Severity.INFO))

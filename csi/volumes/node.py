@@ -4,7 +4,7 @@ Everything above (CSI, the command line) talks to this class and knows neither c
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -15,9 +15,7 @@ from csi.errors import (
     ExistsError,
     InvalidRequestError,
     NotFoundError,
-    PoolBusyError,
     StateError,
-    UnavailableError,
 )
 from csi.fs.usage import Usage
 from csi.model import Device, Group, GroupHandle, Handle, Kind, PoolId, State
@@ -25,8 +23,9 @@ from csi.settings import PoolSpec
 from csi.units import Bytes
 from csi.volumes import capacity, ephemeral, figures, group, health, mounts, recovery, snapshot, staging, volume
 from csi.volumes.locks import Claims
-from csi.volumes.opening import Place, close_pool, deactivate_pool, open_pool, rebuild_catalog
+from csi.volumes.opening import Place, rebuild_catalog
 from csi.volumes.pool import Pool
+from csi.volumes.pools import Pools
 from csi.volumes.reports import Capacity, CheckReport, Condition, Finding, Listing, NodeReport, PoolReport, Severity
 from csi.volumes.requests import Access, VolumeRequest
 
@@ -44,82 +43,45 @@ class Node:
 
     volume_limit = VOLUME_LIMIT
 
-    def __init__(self, place: Place, specs: Sequence[PoolSpec]) -> None:
+    def __init__(self, place: Place, specs: Iterable[PoolSpec]) -> None:
         self.name = place.node_name
-        self.pools: dict[PoolId, Pool] = {}
-        self.closed: dict[str, DriverError] = {}
-        """Pools that are wanted and could not be opened, and why."""
-        self._place = place
-        self._specs = {spec.name: spec for spec in specs}
+        self.wanted = Pools(place, specs)
+        self._control = place.control
         self._names = Claims()
 
     # -- pools --------------------------------------------------------------------------------------------------
 
-    def open(self, opened: Callable[[Pool], None] = lambda _pool: None) -> None:
-        """Open every pool that is wanted and not open, and tell ``opened`` of each.
+    @property
+    def pools(self) -> Mapping[PoolId, Pool]:
+        """The open pools."""
+        return self.wanted.open
 
-        Raise PoolBusyError: two processes must not serve one pool. Any other trouble closes only the pool that has it.
-        """
-        for spec in self._specs.values():
-            if any(pool.spec.name == spec.name for pool in self.pools.values()):
-                continue
-            try:
-                pool = open_pool(spec, self._place)
-            except PoolBusyError:
-                raise
-            except DriverError as error:
-                if str(error) != str(self.closed.get(spec.name, "")):
-                    log.warning("pool not open", pool=spec.name, why=str(error))
-                self.closed[spec.name] = error
-                continue
-            self.closed.pop(spec.name, None)
-            self.pools = {**self.pools, pool.id: pool}
-            opened(pool)
+    @property
+    def closed(self) -> Mapping[str, DriverError]:
+        """Pools that are wanted and could not be opened, by name, and why."""
+        return self.wanted.closed
+
+    def open(self, opened: Callable[[Pool], None] = lambda _pool: None) -> None:
+        """Open every pool that is wanted and not open, and tell ``opened`` of each (see ``Pools.open_all``)."""
+        self.wanted.open_all(opened)
 
     def close(self) -> None:
         """Close all pools; volumes stay in use."""
-        pools, self.pools = self.pools, {}
-        for pool in pools.values():
-            close_pool(pool)
+        self.wanted.close()
 
     def deactivate(self) -> None:
         """Close all pools and take them out of the kernel. Raise StateError while a volume is active."""
         for pool in list(self.pools.values()):
-            deactivate_pool(pool)
-            self.pools = {key: each for key, each in self.pools.items() if key != pool.id}
+            self.wanted.release(pool)
 
     def ready(self) -> bool:
         """Tell whether every pool that is wanted is open."""
-        return not self.closed and len(self.pools) == len(self._specs)
+        return not self.closed and len(self.pools) == len(self.wanted.specs)
 
     def pool_name(self, pool_id: PoolId) -> str:
         """Return the wanted name of an open pool; '' for one that is not here."""
         pool = self.pools.get(pool_id)
         return pool.spec.name if pool else ""
-
-    def _pool(self, operation: str, pool_id: PoolId, subject: str) -> Pool:
-        pool = self.pools.get(pool_id)
-        if pool is None:
-            raise UnavailableError(
-                operation, subject, f"pool {pool_id} is not open on this node", way_out="see 'thinpool-csi info'"
-            )
-        return pool
-
-    def _named(self, operation: str, name: str | None, subject: str) -> Pool:
-        if name is None:
-            if len(self._specs) != 1:
-                raise InvalidRequestError(
-                    operation, subject, f"no pool is named and the node has {', '.join(sorted(self._specs))}"
-                )
-            name = next(iter(self._specs))
-        for pool in self.pools.values():
-            if pool.spec.name == name:
-                return pool
-        if name in self.closed:
-            raise UnavailableError(operation, subject, f"pool {name} is not open: {self.closed[name]}")
-        raise InvalidRequestError(
-            operation, subject, f"there is no pool {name!r} (there are: {', '.join(sorted(self._specs))})"
-        )
 
     # -- volumes ------------------------------------------------------------------------------------------------
 
@@ -135,8 +97,8 @@ class Node:
 
     def _pool_for(self, operation: str, request: VolumeRequest) -> Pool:
         if request.source is None:
-            return self._named(operation, request.pool, request.name)
-        pool = self._pool(operation, request.source.pool, str(request.source))
+            return self.wanted.named(operation, request.pool, request.name)
+        pool = self.wanted.get(operation, request.source.pool, str(request.source))
         if request.pool is not None and request.pool != pool.spec.name:
             raise InvalidRequestError(
                 operation,
@@ -149,11 +111,11 @@ class Node:
     def delete_volume(self, handle: Handle) -> None:
         """Delete a volume; one that is not there is deleted already. Snapshots and clones of it live on."""
         operation = "delete volume"
-        volume.delete(self._pool(operation, handle.pool, str(handle)), [handle], Kind.VOLUME, operation)
+        volume.delete(self.wanted.get(operation, handle.pool, str(handle)), [handle], Kind.VOLUME, operation)
 
     def expand_volume(self, handle: Handle, required: Bytes, limit: Bytes) -> Device:
         """Grow a volume, in use or not (see ``volume.grow``)."""
-        return volume.grow(self._pool("expand volume", handle.pool, str(handle)), handle, required, limit)
+        return volume.grow(self.wanted.get("expand volume", handle.pool, str(handle)), handle, required, limit)
 
     def volume(self, handle: Handle) -> Device:
         """Return a volume. Raise NotFoundError."""
@@ -165,16 +127,16 @@ class Node:
 
     def published(self, handle: Handle) -> bool:
         """Tell whether the volume is staged or published here."""
-        info = self._pool("get volume", handle.pool, str(handle)).device(handle.thin).info()
+        info = self.wanted.get("get volume", handle.pool, str(handle)).device(handle.thin).info()
         return info is not None and bool(mounts.anywhere(info))
 
     def capacity(self, pool: str | None) -> Capacity:
         """Return what can still be created in the pool, or in all together if there are several and none is named."""
-        if pool is None and len(self._specs) > 1:
+        if pool is None and len(self.wanted.specs) > 1:
             parts = [capacity.capacity(each) for each in self.pools.values()]
             total = Bytes(sum(part.available for part in parts))
             return Capacity(total, Bytes(max((part.maximum for part in parts), default=0)), capacity.MINIMUM)
-        return capacity.capacity(self._named("get capacity", pool, ""))
+        return capacity.capacity(self.wanted.named("get capacity", pool, ""))
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 
@@ -182,7 +144,7 @@ class Node:
         """Cut a snapshot of a volume (see ``snapshot.create``)."""
         operation = "create snapshot"
         with self._names.claim(operation, ("snapshot", name)):
-            pool = self._pool(operation, source.pool, str(source))
+            pool = self.wanted.get(operation, source.pool, str(source))
             self._require_free(operation, name, pool, lambda other: other.catalog.named(Kind.SNAPSHOT, name))
             return snapshot.create(pool, name, source)
 
@@ -192,7 +154,7 @@ class Node:
         Raise InvalidRequestError for a member (CSI: DeleteSnapshot, "Snapshot is part of a group").
         """
         operation = "delete snapshot"
-        pool = self._pool(operation, handle.pool, str(handle))
+        pool = self.wanted.get(operation, handle.pool, str(handle))
         device = pool.catalog.device(handle.thin)
         if device is not None and device.group is not None:
             raise InvalidRequestError(
@@ -226,31 +188,31 @@ class Node:
                 way_out="group volumes of one pool",
             )
         with self._names.claim(operation, ("group", name)):
-            pool = self._pool(operation, first, name)
+            pool = self.wanted.get(operation, first, name)
             self._require_free(operation, name, pool, lambda other: (other.catalog.group_named(name) or (None,))[0])
             return group.create(pool, name, sources)
 
     def delete_group(self, handle: GroupHandle, members: Sequence[Handle]) -> None:
         """Delete a group snapshot with its members."""
-        group.delete(self._pool("delete group snapshot", handle.pool, str(handle)), handle, members)
+        group.delete(self.wanted.get("delete group snapshot", handle.pool, str(handle)), handle, members)
 
     def group(self, handle: GroupHandle, members: Sequence[Handle] = ()) -> Group:
         """Return a group snapshot. Raise NotFoundError."""
-        return group.get(self._pool("get group snapshot", handle.pool, str(handle)), handle, members)
+        return group.get(self.wanted.get("get group snapshot", handle.pool, str(handle)), handle, members)
 
     # -- use on the node ----------------------------------------------------------------------------------------
 
     def stage(self, handle: Handle, path: str, access: Access) -> None:
         """Activate and mount a volume (see ``staging.stage``)."""
-        staging.stage(self._pool("stage volume", handle.pool, str(handle)), handle, path, access)
+        staging.stage(self.wanted.get("stage volume", handle.pool, str(handle)), handle, path, access)
 
     def unstage(self, handle: Handle, path: str) -> None:
         """Unmount and deactivate a volume (see ``staging.unstage``)."""
-        staging.unstage(self._pool("unstage volume", handle.pool, str(handle)), handle, path)
+        staging.unstage(self.wanted.get("unstage volume", handle.pool, str(handle)), handle, path)
 
     def publish(self, handle: Handle, path: str, target: str, access: Access, *, readonly: bool) -> None:
         """Bind a staged volume at ``target`` (see ``staging.publish``)."""
-        pool = self._pool("publish volume", handle.pool, str(handle))
+        pool = self.wanted.get("publish volume", handle.pool, str(handle))
         staging.publish(pool, handle, path, target, access, readonly=readonly)
 
     def unpublish(self, volume_id: str, target: str) -> None:
@@ -258,7 +220,7 @@ class Node:
         operation = "unpublish volume"
         handle = Handle.parse(volume_id)
         if handle is not None:
-            staging.unpublish(self._pool(operation, handle.pool, volume_id), handle, target)
+            staging.unpublish(self.wanted.get(operation, handle.pool, volume_id), handle, target)
             return
         if not any(ephemeral.unpublish(pool, volume_id, target) for pool in self.pools.values()):
             if self.closed or not _EPHEMERAL_ID.fullmatch(volume_id):
@@ -287,7 +249,7 @@ class Node:
             ephemeral=True,
         )
         use = Access(access.fs_type, mount_flags=access.mount_flags, read_only=access.read_only or readonly)
-        ephemeral.publish(self._named(operation, request.pool, volume_id), target, wanted, use)
+        ephemeral.publish(self.wanted.named(operation, request.pool, volume_id), target, wanted, use)
 
     def inline(self, volume_id: str) -> Device:
         """Return the volume made for an inline volume's id. Raise NotFoundError."""
@@ -299,18 +261,18 @@ class Node:
 
     def expand_fs(self, handle: Handle, path: str, required: Bytes = Bytes(0)) -> Bytes:
         """Let the file system at ``path`` take the volume's size (see ``staging.grow_file_system``)."""
-        pool = self._pool("expand file system", handle.pool, str(handle))
+        pool = self.wanted.get("expand file system", handle.pool, str(handle))
         return staging.grow_file_system(pool, handle, path, required)
 
     def usage(self, handle: Handle, path: str) -> Usage:
         """Return how full the volume at ``path`` is."""
-        return staging.volume_usage(self._pool("measure volume", handle.pool, str(handle)), handle, path)
+        return staging.volume_usage(self.wanted.get("measure volume", handle.pool, str(handle)), handle, path)
 
     # -- telling ------------------------------------------------------------------------------------------------
 
     def volume_health(self, handle: Handle) -> list[Condition]:
         """Return what is wrong with a volume; nothing, if all is well."""
-        pool = self._pool("get volume health", handle.pool, str(handle))
+        pool = self.wanted.get("get volume health", handle.pool, str(handle))
         return health.volume_conditions(pool, self.volume(handle))
 
     def volumes_health(self) -> list[tuple[Device, list[Condition]]]:
@@ -329,7 +291,7 @@ class Node:
 
     def report(self) -> NodeReport:
         """Return the figures of ``thinpool-csi info``."""
-        control = self._place.control
+        control = self._control
         targets = control.target_versions()
         return NodeReport(
             node=self.name,
@@ -349,7 +311,7 @@ class Node:
     def _closed_report(self, name: str) -> PoolReport:
         error = self.closed[name]
         reason = type(error).__name__.removesuffix("Error")
-        return figures.closed_report(self._specs[name], Condition(reason, str(error), Severity.INACCESSIBLE))
+        return figures.closed_report(self.wanted.specs[name], Condition(reason, str(error), Severity.INACCESSIBLE))
 
     def listing(self, kind: Kind) -> list[Listing]:
         """Return all volumes or snapshots with what they take."""
@@ -385,9 +347,9 @@ class Node:
                 raise ExistsError(operation, name, f"the name is taken by {taken.handle} of another pool")
 
     def _device(self, operation: str, handle: Handle, kind: Kind) -> Device:
-        device = self._pool(operation, handle.pool, str(handle)).catalog.device(handle.thin)
+        device = self.wanted.get(operation, handle.pool, str(handle)).catalog.device(handle.thin)
         if device is None or device.kind is not kind or device.state is State.DELETING:
-            raise self._pool(operation, handle.pool, str(handle)).not_found(operation, handle, str(kind))
+            raise self.wanted.get(operation, handle.pool, str(handle)).not_found(operation, handle, str(kind))
         return device
 
     def _all(self, kind: Kind) -> list[Device]:

@@ -103,10 +103,32 @@ def deactivate_pool(pool: Pool) -> None:
         # Active if giving back its space was cut short.
         pool.device(device.handle.thin).deactivate()
     pool.require_no_volumes_active()
+    _take_out(pool)
+    pool.group.deactivate()
+
+
+def remove_pool(pool: Pool) -> None:
+    """Remove the pool from its disks, which are blank afterwards. Cut short, it is a pool again at the next start.
+
+    Raise StateError unless it is provably empty: no volume, no snapshot, nothing that waits for its deletion, nothing
+    that the catalog does not know.
+    """
+    operation, name = "remove pool", pool.spec.name
+    pool.require_open(operation, name)
+    left = len(pool.catalog.devices())
+    present = metadata.thin_ids(pool.thin) - {SENTINEL}
+    if left or present:
+        why = f"it holds {max(left, len(present))} volumes and snapshots (those that wait for their deletion included)"
+        raise StateError(operation, name, why, way_out="delete them first")
+    log.warning("pool is removed from its disks", pool=name, id=pool.id, devices=pool.group.devices)
+    _take_out(pool)
+    pool.group.remove()
+
+
+def _take_out(pool: Pool) -> None:
     close_pool(pool)
     pool.device(SENTINEL).deactivate()
     mount.unmount(Root(str(pool.catalog_dir.parent.parent)), str(pool.catalog_dir))
-    pool.group.deactivate()
 
 
 @contextmanager

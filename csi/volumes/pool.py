@@ -83,6 +83,10 @@ class Pool:
     """The locks and files that are let go when the pool is closed."""
     _raising: threading.Lock = field(default_factory=threading.Lock)
 
+    def follow(self, spec: PoolSpec) -> None:
+        """Serve with the changed fields of ``spec`` from now on; what of them LVM must know, the monitor tells it."""
+        self.spec = self.group.spec = spec
+
     def device(self, thin: ThinId) -> ThinDevice:
         """Return the thin device with this id, active or not."""
         return ThinDevice(self.control, Handle(self.id, thin))

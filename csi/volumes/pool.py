@@ -116,6 +116,11 @@ class Pool:
         if self.guard.why:
             raise UnavailableError(operation, subject, self.guard.why, way_out=self.guard.way_out)
 
+    def empty(self) -> bool:
+        """Tell whether the catalog knows nothing in it, what waits for its deletion included."""
+        counts = self.catalog.counts()
+        return not (counts.volumes or counts.snapshots or counts.deleting or counts.quarantined)
+
     def not_found(self, operation: str, subject: Handle | GroupHandle, what: str) -> DriverError:
         """Return the error for something that the catalog does not know as ``what``.
 

@@ -58,14 +58,22 @@ _ANSWERED: Final = (
 )
 
 _Behaviour = Callable[[Any, grpc.ServicerContext], Any]
+Observe = Callable[[str, str, float], None]
+"""Is told of each call: its method (Service.Method), its code, and the seconds it took."""
+
 # In quotes: generic for the type checker only.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+def unobserved(_method: str, _code: str, _seconds: float) -> None:
+    """Take no note of a call."""
 
 
 class Requests(grpc.ServerInterceptor):
     """Wraps every unary call of a server; ``running`` tells how many are being worked on."""
 
-    def __init__(self, quick: ThreadPoolExecutor) -> None:
+    def __init__(self, quick: ThreadPoolExecutor, observe: Observe = unobserved) -> None:
+        self.observe = observe
         self._quick = quick
         self._lock = threading.Lock()
         self._calls: dict[str, _Handler] = {}
@@ -175,7 +183,9 @@ class _Call:
     def _log(self, level: str, code: grpc.StatusCode, started: float, fields: dict[str, object]) -> None:
         if level == "info" and self._polled:
             level = "debug"
-        duration = round((time.monotonic() - started) * 1000, 1)
+        seconds = time.monotonic() - started
+        self._requests.observe(self._method, code.name, seconds)
+        duration = round(seconds * 1000, 1)
         log = structlog.get_logger()
         getattr(log, level)("request", method=self._method, code=code.name, duration_ms=duration, **fields)
 

@@ -1,4 +1,4 @@
-"""gRPC servers on unix sockets."""
+"""gRPC servers: on unix sockets for this machine, on TCP for the controller."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from csi.rpc.controller import Controller
 from csi.rpc.endpoint import socket_path
 from csi.rpc.group import GroupController
 from csi.rpc.identity import Identity
-from csi.rpc.interceptor import Requests
+from csi.rpc.interceptor import Observe, Requests, unobserved
 from csi.rpc.node import NodeService
 
 if TYPE_CHECKING:
@@ -46,21 +46,85 @@ _OPTIONS: Final = (
 )
 
 
-class SocketServer:
-    """A gRPC server on one unix socket that only root may open.
+class Server:
+    """A gRPC server, whose calls all go through one interceptor (csi/rpc/interceptor.py).
 
-    Services are added to ``grpc_server`` before `start`. All calls go through one interceptor (csi/rpc/interceptor.py).
+    Services are added to ``grpc_server`` before it is started.
     """
 
-    def __init__(self, path: str, *, workers: int = WORKERS, calls: int = CALLS) -> None:
-        self.path = path
+    def __init__(self, place: str, *, workers: int, calls: int, observe: Observe) -> None:
+        self.place = place
         self._quick = ThreadPoolExecutor(QUICK_WORKERS, "rpc-quick")
         self._threads = ThreadPoolExecutor(workers, "rpc")
-        self._requests = Requests(self._quick)
-        self._inode: tuple[int, int] | None = None
+        self._requests = Requests(self._quick, observe)
         self.grpc_server = grpc.server(
             self._threads, interceptors=[self._requests], options=_OPTIONS, maximum_concurrent_rpcs=calls
         )
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self.grpc_server.start()
+        structlog.get_logger().info("serving", place=self.place)
+
+    def listening(self) -> bool:
+        """Tell whether clients can still find it."""
+        return True
+
+    @property
+    def running(self) -> int:
+        """How many calls are being worked on."""
+        return self._requests.running
+
+    def stop(self, grace: float) -> int:
+        """Take no more calls and give those under way ``grace`` seconds.
+
+        Return how many are still being worked on: their callers were told CANCELLED, but a thread that waits for a
+        disk cannot be stopped, and keeps the interpreter from ending by itself.
+        """
+        stopped = self.grpc_server.stop(grace)
+        stopped.wait(grace + 1)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        left = self.running
+        structlog.get_logger().info("stopped serving", place=self.place, calls_left=left)
+        return left
+
+
+class TcpServer(Server):
+    """A server on one TCP address, for those whose certificates ``credentials`` accept."""
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ServerCredentials,
+        *,
+        workers: int = WORKERS,
+        calls: int = CALLS,
+        observe: Observe = unobserved,
+    ) -> None:
+        super().__init__(address, workers=workers, calls=calls, observe=observe)
+        self._credentials = credentials
+
+    def start(self) -> None:
+        """Bind the address and begin to serve. Raise KernelError if it cannot be bound."""
+        try:
+            self.grpc_server.add_secure_port(self.place, self._credentials)
+        except RuntimeError as error:  # grpc gives no errno
+            raise KernelError("listen on", self.place, "gRPC cannot bind it", way_out="see its own line") from error
+        super().start()
+
+
+class SocketServer(Server):
+    """A server on one unix socket that only root may open."""
+
+    def __init__(self, path: str, *, workers: int = WORKERS, calls: int = CALLS, observe: Observe = unobserved) -> None:
+        super().__init__(path, workers=workers, calls=calls, observe=observe)
+        self._inode: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> str:
+        """The socket's path."""
+        return self.place
 
     def start(self) -> None:
         """Make the socket and begin to serve.
@@ -89,8 +153,7 @@ class SocketServer:
         except RuntimeError as error:  # grpc gives no errno
             raise KernelError("make socket", self.path, "gRPC cannot bind it", way_out="see its own line") from error
         self._inode = (found.st_dev, found.st_ino)
-        self.grpc_server.start()
-        structlog.get_logger().info("serving", socket=self.path)
+        super().start()
 
     def listening(self) -> bool:
         """Tell whether the path still leads here; somebody may have removed or replaced the socket."""
@@ -100,42 +163,41 @@ class SocketServer:
             return False
         return (found.st_dev, found.st_ino) == self._inode
 
-    @property
-    def running(self) -> int:
-        """How many calls are being worked on."""
-        return self._requests.running
-
     def stop(self, grace: float) -> int:
-        """Take no more calls, give those under way ``grace`` seconds, and remove the socket.
-
-        Return how many are still being worked on: their callers were told CANCELLED, but a thread that waits for a
-        disk cannot be stopped, and keeps the interpreter from ending by itself.
-        """
+        """Remove the socket and stop as every server does."""
         if self.listening():
             # Before the calls are drained: no new client may find a server that refuses it.
             os.unlink(self.path)
-        stopped = self.grpc_server.stop(grace)
-        stopped.wait(grace + 1)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        left = self.running
-        structlog.get_logger().info("stopped serving", socket=self.path, calls_left=left)
-        return left
+        return super().stop(grace)
 
 
 def add_services(node: "Node", server: grpc.Server) -> None:
     """Add every service of a node to ``server``."""
-    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(node), server)
-    csi_pb2_grpc.add_ControllerServicer_to_server(Controller(node), server)
-    csi_pb2_grpc.add_GroupControllerServicer_to_server(GroupController(node), server)
+    add_controller_services(node, server)
     csi_pb2_grpc.add_NodeServicer_to_server(NodeService(node), server)
     admin_pb2_grpc.add_AdminServicer_to_server(Admin(node), server)
 
 
-def node_server(node: "Node", endpoint: str) -> SocketServer:
+def add_controller_services(node: "Node", server: grpc.Server) -> None:
+    """Add to ``server`` what a controller may ask of a node."""
+    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(node), server)
+    csi_pb2_grpc.add_ControllerServicer_to_server(Controller(node), server)
+    csi_pb2_grpc.add_GroupControllerServicer_to_server(GroupController(node), server)
+
+
+def node_server(node: "Node", endpoint: str, observe: Observe = unobserved) -> SocketServer:
     """Return the server of a node, not yet started. Raise InvalidRequestError for a bad endpoint."""
-    server = SocketServer(socket_path(endpoint))
+    server = SocketServer(socket_path(endpoint), observe=observe)
     add_services(node, server.grpc_server)
+    return server
+
+
+def controller_server(
+    node: "Node", address: str, credentials: grpc.ServerCredentials, observe: Observe = unobserved
+) -> TcpServer:
+    """Return the server of a node for the controllers of its cluster, not yet started."""
+    server = TcpServer(address, credentials, observe=observe)
+    add_controller_services(node, server.grpc_server)
     return server
 
 

@@ -133,6 +133,17 @@ def _add_node(commands: "_Commands[argparse.ArgumentParser]") -> None:
         metavar="DIR",
         help="the kubelet's plugins_registry; not given: no registration",
     )
+    node.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics, /healthz and /readyz there")
+    cluster = node.add_argument_group("in a cluster")
+    cluster.add_argument(
+        "--cluster", action="store_true", help="serve the pools that the cluster's ThinPools want here"
+    )
+    cluster.add_argument("--listen", metavar="HOST:PORT", help="where the controllers reach this node")
+    cluster.add_argument("--namespace", metavar="NAME", help="the namespace of the driver")
+    cluster.add_argument(
+        "--controllers-config", metavar="NAME", help="the ConfigMap with the controllers' certificates"
+    )
+    cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
     _add_log(node, "json", "info")
 
 

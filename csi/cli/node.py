@@ -13,14 +13,17 @@ import structlog
 from csi import __version__, log
 from csi.agent.agent import Agent
 from csi.cli.place import find_place, wanted_pools
-from csi.errors import DriverError, PoolBusyError
+from csi.dm.freezer import Freezer
+from csi.errors import DriverError, InvalidRequestError, PoolBusyError
 from csi.rpc.endpoint import socket_path
 from csi.volumes.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from csi.rpc.server import SocketServer
+    from csi.cli.member import Member
+    from csi.rpc.interceptor import Observe
+    from csi.rpc.server import Server
 
 _LOOK_EVERY: Final = 10.0
 _PATIENCE: Final = 10.0
@@ -64,7 +67,9 @@ class _Service:
         self._options = options
         self._ending = threading.Event()
         self._starting = True
-        self._servers: list[SocketServer] = []
+        self._servers: list[Server] = []
+        self._member: Member | None = None
+        self._observe: Observe | None = None
         self._closing: list[Callable[[], None]] = []
 
     def end(self, number: int) -> None:
@@ -79,8 +84,10 @@ class _Service:
         """Open the pools. Raise PoolBusyError, UnavailableError, InvalidRequestError."""
         options = self._options
         structlog.get_logger().info("starting", version=__version__, node=options.node_name)
-        specs = wanted_pools(options)
-        if options.pools is None:
+        if options.cluster:
+            _check_cluster(options)
+        specs = () if options.cluster else wanted_pools(options)
+        if options.pools is None and not options.cluster:
             structlog.get_logger().warning(
                 "no --pools given: serving the embedded loop-lvm pool, for development, not for production",
                 pool=specs[0].name,
@@ -94,9 +101,46 @@ class _Service:
         self._closing.append(node.close)
         agent = Agent(node)
         self._closing.append(agent.stop)
-        _open(node, agent)
-        agent.start()
+        if options.cluster:
+            self._join(node, agent)
+        else:
+            _open(node, agent)
+            agent.start()
+        if options.metrics:
+            self._watched(node, place.freezer)
         return node
+
+    def _join(self, node: Node, agent: Agent) -> None:
+        # A node without a cluster loads none of this.
+        from csi.cli.member import Member  # noqa: PLC0415
+
+        self._member = Member(self._options, node, agent)
+        self._closing.append(self._member.stop)
+        self._member.start()
+
+    def _watched(self, node: Node, freezer: Freezer) -> None:
+        from prometheus_client import CollectorRegistry  # noqa: PLC0415 - as above
+
+        from csi.agent.http import HttpServer  # noqa: PLC0415
+        from csi.agent.metrics import Calls, PoolCollector  # noqa: PLC0415
+
+        registry = CollectorRegistry()
+        registry.register(PoolCollector(node))
+        self._observe = Calls(registry).observe
+        server = HttpServer(
+            self._options.metrics,
+            registry,
+            healthy=lambda: "" if freezer.guarded() else "the guard of freezes is gone",
+            ready=self._unready,
+        )
+        self._closing.append(server.stop)
+        server.start()
+
+    def _unready(self) -> str:
+        """Say why the node does not serve; a pool that is closed is the pool's own matter."""
+        if self._member is not None and not self._member.synced():
+            return "the cluster has not said yet what it wants"
+        return "" if self._servers and all(server.listening() for server in self._servers) else "not serving"
 
     def serve(self, node: Node) -> None:
         """Serve CSI, register, and wait for the end; make a socket anew that somebody removed."""
@@ -118,13 +162,19 @@ class _Service:
         return stuck
 
     def _start(self, node: Node) -> None:
+        from csi.rpc.interceptor import unobserved  # noqa: PLC0415 - as above
         from csi.rpc.registration import registration_server  # noqa: PLC0415 - as above
         from csi.rpc.server import node_server  # noqa: PLC0415
 
         options = self._options
-        server = node_server(node, options.endpoint)
+        observe = self._observe or unobserved
+        server: Server = node_server(node, options.endpoint, observe)
         self._servers.append(server)
         server.start()
+        if self._member is not None:
+            server = self._member.server(observe)
+            self._servers.append(server)
+            server.start()
         if options.registration_dir is not None:
             # The kubelet calls as soon as it sees this socket, so it comes last.
             server, _ = registration_server(str(options.registration_dir), socket_path(options.endpoint))
@@ -135,6 +185,15 @@ class _Service:
     def _stop(self) -> int:
         servers, self._servers = self._servers, []
         return sum(server.stop(_GRACE) for server in reversed(servers))
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    if options.pools is not None:
+        raise InvalidRequestError("use", "--cluster", "--pools excludes it: the pools are those of the cluster")
+    missing = [each for each in ("listen", "namespace", "controllers_config") if not getattr(options, each)]
+    if missing:
+        wanted = ", ".join(f"--{each.replace('_', '-')}" for each in missing)
+        raise InvalidRequestError("use", "--cluster", f"it needs {wanted}")
 
 
 def _open(node: Node, agent: Agent) -> None:

@@ -27,6 +27,7 @@ import errno
 import itertools
 import json
 import os
+import select
 import signal
 import threading
 import time
@@ -127,6 +128,13 @@ class Freezer:
                         raise frozen.too_long()
             finally:
                 self._tell({"over": number}, subject)
+
+    def guarded(self) -> bool:
+        """Tell whether the guard is there still: without it nothing is frozen any more."""
+        poll = select.poll()
+        poll.register(self._pipe, 0)
+        # pipe(7): the writing end has POLLERR once nobody reads.
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Let the guard go. No freeze may be under way."""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,9 +68,13 @@ class Host:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Begin to start a node."""
+        arguments = ["--endpoint", f"unix://{self.socket}", "--registration-dir", str(self.registry)]
+        return self.start_with([*arguments, *self._place()])
+
+    def start_with(self, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """Begin to start a node with just these arguments."""
         with (self.base / "log").open("wb") as log:
-            arguments = ["--endpoint", f"unix://{self.socket}", "--registration-dir", str(self.registry)]
-            process = subprocess.Popen([*_command("node"), *arguments, *self._place()], stderr=log, cwd=ROOT)
+            process = subprocess.Popen([*_command("node"), *arguments], stderr=log, cwd=ROOT)
         self.running.append(process)
         return process
 

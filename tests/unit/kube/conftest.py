@@ -58,7 +58,12 @@ class FakeApi:
                 self.send_response(200)
                 self.send_header("Connection", "close")
                 self.end_headers()
-                for event in fake.watches.get(timeout=30):
+                try:
+                    events = fake.watches.get(timeout=30)
+                except queue.Empty:
+                    # As a server does when a watch has lasted for long enough.
+                    events = []
+                for event in events:
                     self.wfile.write(json.dumps(event).encode() + b"\n")
                     self.wfile.flush()
                 self.close_connection = True
@@ -72,6 +77,7 @@ class FakeApi:
         if method == "POST":
             self.objects[f"{path}/{body['metadata']['name']}"] = body
             return 201, body
+        path = path.removesuffix("/status")
         if path in self.objects:
             if method == "PATCH":
                 self.objects[path] = {**self.objects[path], **body}

@@ -85,7 +85,7 @@ class CommandError(DriverError):
     """A program that was run failed, ran out of time or answered nonsense."""
 
 
-class RefusedDeviceError(DriverError):
+class DevicesRefusedError(DriverError):
     """A disk is not blank, or not ours, and is left alone."""
 
 

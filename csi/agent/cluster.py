@@ -21,7 +21,7 @@ from csi.kube.thin_pool import Wanted, conditions, wanted
 from csi.kube.watched import Watched
 from csi.model import DRIVER
 from csi.volumes.node import Node
-from csi.volumes.reports import Condition, NodeReport, PoolReport, Severity
+from csi.volumes.reports import Capacity, Condition, NodeReport, PoolReport, Severity
 
 _LOOK_EVERY: Final = 5.0
 _REOPEN_EVERY: Final = 30.0
@@ -58,6 +58,8 @@ class Cluster:
         self._threads = Threads(self._changed.set)
         self._gone: dict[str, str] = {}
         """Pools that were removed, with the UID of the ThinPoolNode that was leaving."""
+        self._not_ended: dict[str, str] = {}
+        """Pools that should go and are in use, and what was said of it."""
         self._bad: dict[str, DriverError] = {}
         """Pools whose ThinPool asks for what cannot be, by name."""
         self._reopen_at = 0.0
@@ -128,8 +130,11 @@ class Cluster:
                     self._gone[name] = uids[name]
                 else:
                     self._agent.release(pool)
+                self._not_ended.pop(name, None)
             except DriverError as error:
-                log.warning("pool not ended", pool=name, why=str(error))
+                if self._not_ended.get(name) != str(error):
+                    log.warning("pool not ended", pool=name, why=str(error))
+                self._not_ended[name] = str(error)
         node.wanted.want(steps.want)
         now = time.monotonic()
         if not node.ready() and (reopen or now >= self._reopen_at):
@@ -162,8 +167,8 @@ class Cluster:
         pool = self._node.wanted.by_name(name)
         new: dict[str, Any] = {"poolID": "", "observedGeneration": generation, "driverVersion": __version__}
         if report is not None:
-            capacity = self._node.capacity(name) if pool else None
-            new = status.status(node, report, capacity, pool.group.refused if pool else {}, generation)
+            refused = pool.group.refused if pool else {}
+            new = status.status(node, report, self._capacity(name) if pool else None, refused, generation)
             if pool is None:
                 # What could not be opened is still the pool that it was.
                 new["poolID"] = old.get("poolID", "")
@@ -177,6 +182,13 @@ class Cluster:
             self._api.patch(THIN_POOL_NODES, mine["metadata"]["name"], {"status": new}, subresource="status")
             self._told_at[name] = now
             self._announce(mine, before, new["conditions"], found)
+
+    def _capacity(self, name: str) -> Capacity | None:
+        try:
+            return self._node.capacity(name)
+        except DriverError:
+            # Why, the conditions say.
+            return None
 
     def _generation(self, name: str, old: Object) -> int:
         pool = self._pools.get(name)

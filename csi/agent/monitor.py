@@ -10,7 +10,7 @@ import structlog
 from csi.agent.plan import DropBallast, ExtendData, ExtendMetadata, Look, RefillBallast, Step, plan
 from csi.dm.events import EventWatch
 from csi.dm.targets import PoolMode
-from csi.errors import DriverError, NoSpaceError, RefusedDeviceError
+from csi.errors import DevicesRefusedError, DriverError, NoSpaceError
 from csi.lvm.disks import select
 from csi.settings import Mode, PoolSpec
 from csi.units import Bytes, format_size
@@ -106,7 +106,7 @@ class Monitor:
             try:
                 pool.group.add_devices([path])
                 log.info("disk added to the pool", pool=pool.spec.name, disk=path)
-            except RefusedDeviceError as error:
+            except DevicesRefusedError as error:
                 refused[path] = error.why.removeprefix(f"{path}: ")
                 if path not in known:
                     log.warning("disk left alone", pool=pool.spec.name, disk=path, why=refused[path])

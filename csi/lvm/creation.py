@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from csi.errors import KernelError, RefusedDeviceError, StateError
+from csi.errors import DevicesRefusedError, KernelError, StateError
 from csi.lvm import layout, names
 from csi.lvm.disks import Disk, inspect, refusal
 from csi.lvm.runner import LONG_DEADLINE, Lvm
@@ -73,7 +73,7 @@ def examine(
     for path in paths:
         try:
             disk = inspect(path, lvm)
-        except RefusedDeviceError as error:
+        except DevicesRefusedError as error:
             refused[path] = error.why
             continue
         reason = refusal(disk, force=force, own_pvs=own_pvs)
@@ -84,10 +84,10 @@ def examine(
     return taken, refused
 
 
-def refused_error(operation: str, subject: str, refused: Mapping[str, str]) -> RefusedDeviceError:
+def refused_error(operation: str, subject: str, refused: Mapping[str, str]) -> DevicesRefusedError:
     """Return the error that names each refused disk with its reason."""
     listed = "; ".join(f"{path}: {reason}" for path, reason in refused.items())
-    return RefusedDeviceError(operation, subject, listed or "none of its devices was found")
+    return DevicesRefusedError(operation, subject, listed or "none of its devices was found")
 
 
 def make_pvs(disks: Sequence[Disk], lvm: Lvm, intent: Intent, own_pvs: frozenset[str]) -> None:

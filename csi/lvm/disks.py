@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from csi import process
-from csi.errors import CommandError, RefusedDeviceError
+from csi.errors import CommandError, DevicesRefusedError
 from csi.lvm.names import TAG_POOL
 from csi.lvm.runner import Lvm
 from csi.settings import DeviceSelector, PoolSpec
@@ -100,11 +100,11 @@ def _matching(selector: DeviceSelector, sysfs: Path) -> list[str]:
 def inspect(path: str, lvm: Lvm, *, sysfs: Path = Path("/sys"), proc: Path = Path("/proc")) -> Disk:
     """Look at a disk without writing to it. ``lvm`` must see the disk; it is asked only if there is a PV on it.
 
-    Raise RefusedDeviceError if there is no such disk or it cannot be read.
+    Raise DevicesRefusedError if there is no such disk or it cannot be read.
     """
     number = _number(path)
     if number is None:
-        raise RefusedDeviceError("use disk", path, "there is no such block device")
+        raise DevicesRefusedError("use disk", path, "there is no such block device")
     home = (sysfs / "dev/block" / number).resolve()
     device = f"/dev/{home.name.replace('!', '/')}"
     whole = home.parent if (home / "partition").exists() else home
@@ -177,7 +177,7 @@ def _claimed(device: str, path: str) -> bool:
     except OSError as error:
         if error.errno == errno.EBUSY:
             return True
-        raise RefusedDeviceError(
+        raise DevicesRefusedError(
             "use disk", path, "cannot be opened", errno=error.errno or 0, way_out="look at the kernel's log"
         ) from error
     return False
@@ -192,7 +192,7 @@ def _probe(device: str, path: str, programs: str | None) -> tuple[tuple[str, ...
         rows = json.loads(text)["signatures"] if text.strip() else []
         pairs = {(row["type"] or "unknown", row["usage"]) for row in rows}
     except (CommandError, ValueError, KeyError, TypeError) as error:
-        raise RefusedDeviceError("use disk", path, f"cannot be read: {error}") from error
+        raise DevicesRefusedError("use disk", path, f"cannot be read: {error}") from error
     tables = tuple(sorted(kind for kind, usage in pairs if usage == "partition-table"))
     return tables, tuple(sorted(kind for kind, usage in pairs if usage != "partition-table"))
 

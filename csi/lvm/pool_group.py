@@ -88,7 +88,7 @@ class PoolGroup:
     def create(cls, spec: PoolSpec, node_name: str, state_dir: Path, *, path: str | None = None) -> Self:
         """Make the pool on blank disks (or new sparse files) and return it.
 
-        Raise RefusedDeviceError (every refused disk with its reason; nothing was touched) and SizeError (disks
+        Raise DevicesRefusedError (every refused disk with its reason; nothing was touched) and SizeError (disks
         too small).
         """
         loop = None
@@ -323,7 +323,7 @@ class PoolGroup:
         self.refresh()
 
     def add_devices(self, paths: Sequence[str]) -> None:
-        """Add blank disks to the VG. Raise RefusedDeviceError as ``create`` does. Not for loop-lvm (StateError)."""
+        """Add blank disks to the VG. Raise DevicesRefusedError as ``create`` does. Not for loop-lvm (StateError)."""
         if self._loop:
             raise StateError(
                 "add disks to", self.vg_name, "a loop-lvm pool has its two files", way_out="use direct-lvm"

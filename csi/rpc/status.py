@@ -24,7 +24,7 @@ CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = MappingProxyType(
         errors.DataLossError: grpc.StatusCode.DATA_LOSS,
         errors.KernelError: grpc.StatusCode.INTERNAL,
         errors.CommandError: grpc.StatusCode.INTERNAL,
-        errors.RefusedDeviceError: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.DevicesRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
         errors.ForeignPoolError: grpc.StatusCode.FAILED_PRECONDITION,
         errors.PoolBusyError: grpc.StatusCode.UNAVAILABLE,
         # What the generated base classes raise for a call that a service leaves out.

@@ -3,7 +3,7 @@
 from csi.dm import block, metadata
 from csi.errors import DriverError
 from csi.fs import mountinfo
-from csi.model import Kind, State
+from csi.model import Kind, PoolId, State
 from csi.settings import PoolSpec
 from csi.units import Blocks, Bytes, block_bytes
 from csi.volumes import health, sentinel
@@ -86,12 +86,12 @@ def _file_system_of(path: str) -> str:
     return max(above, key=lambda mount: (len(mount.mount_point), mount.id)).fs_type if above else ""
 
 
-def closed_report(spec: PoolSpec, condition: Condition) -> PoolReport:
-    """Return what can be said of a pool that could not be opened."""
+def closed_report(spec: PoolSpec, condition: Condition, pool_id: PoolId | None = None) -> PoolReport:
+    """Return what can be said of a pool that could not be opened, or does not answer."""
     none = Bytes(0)
     return PoolReport(
         pool=spec.name,
-        pool_id=None,
+        pool_id=pool_id,
         mode=spec.mode,
         pool_name="",
         block_size=spec.block_size,

@@ -303,7 +303,7 @@ class Node:
             deferred_removal=False,
             deferred_deletion=True,
             pools=(
-                *(figures.pool_report(pool) for pool in self.pools.values()),
+                *map(_report, self.pools.values()),
                 *map(self._closed_report, self.closed),
             ),
         )
@@ -363,3 +363,10 @@ class Node:
             ),
             key=lambda device: device.handle,
         )
+
+
+def _report(pool: Pool) -> PoolReport:
+    try:
+        return figures.pool_report(pool)
+    except DriverError as error:
+        return figures.closed_report(pool.spec, Condition("PoolMissing", str(error), Severity.INACCESSIBLE), pool.id)

@@ -55,7 +55,7 @@ class Place:
 def open_pool(spec: PoolSpec, place: Place) -> Pool:
     """Open the pool for ``spec``, making it if there is none, and bring what a crash left to an end.
 
-    Raise PoolBusyError while another process serves it, ForeignPoolError, RefusedDeviceError, UnavailableError,
+    Raise PoolBusyError while another process serves it, ForeignPoolError, DevicesRefusedError, UnavailableError,
     CommandError.
     """
     if spec.mode is Mode.LOOP:

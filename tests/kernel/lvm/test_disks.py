@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csi.errors import RefusedDeviceError
+from csi.errors import DevicesRefusedError
 from csi.lvm.pool_group import PoolGroup
 from csi.settings import PoolSpec
 from csi.units import MIB, Bytes
@@ -130,7 +130,7 @@ def test_a_disk_in_any_use_is_refused_whatever_force_says(case: str, make_disk: 
     with prepare(disk):
         before = content(disk)
         for force in (False, True):
-            with pytest.raises(RefusedDeviceError, match=f"{disk}: .*{reason}"):
+            with pytest.raises(DevicesRefusedError, match=f"{disk}: .*{reason}"):
                 PoolGroup.create(PoolSpec("fast", devices=(blank, disk), force=force), NODE, state)
         assert content(disk) == before
     assert content(blank) == {}
@@ -160,7 +160,7 @@ def test_a_signature_is_refused_and_force_overrides_it(case: str, disk: str, sta
     prepare, reason = SIGNATURES[case]
     prepare(disk)
     before = content(disk)
-    with pytest.raises(RefusedDeviceError, match=reason):
+    with pytest.raises(DevicesRefusedError, match=reason):
         PoolGroup.create(PoolSpec("fast", devices=(disk,)), NODE, state)
     assert content(disk) == before
     assert PoolGroup.create(PoolSpec("fast", devices=(disk,), force=True), NODE, state).complete
@@ -173,19 +173,19 @@ def test_a_disk_of_a_group_whose_other_disk_is_away_is_refused(make_disk: MakeDi
     lvm("pvcreate", *both, "--metadatacopies", "0", without)
     lvm("vgcreate", *both, "split", with_metadata, without)
     before = content(without)
-    with pytest.raises(RefusedDeviceError, match="a group that cannot be read"):
+    with pytest.raises(DevicesRefusedError, match="a group that cannot be read"):
         PoolGroup.create(PoolSpec("fast", devices=(without,), force=True), NODE, state)
     assert content(without) == before
 
 
 def test_a_disk_too_small_missing_or_no_disk_is_refused(make_disk: MakeDisk, tmp_path: Path, state: Path) -> None:
     tiny = make_disk(Bytes(64 * MIB))
-    with pytest.raises(RefusedDeviceError, match="too small: 64MiB, at least 256MiB"):
+    with pytest.raises(DevicesRefusedError, match="too small: 64MiB, at least 256MiB"):
         PoolGroup.create(PoolSpec("fast", devices=(tiny,)), NODE, state)
     assert content(tiny) == {}
     (tmp_path / "file").touch()
     for path in (f"{tmp_path}/absent", f"{tmp_path}/file", f"{tmp_path}/*"):
-        with pytest.raises(RefusedDeviceError, match=r"no such block device|none of its devices"):
+        with pytest.raises(DevicesRefusedError, match=r"no such block device|none of its devices"):
             PoolGroup.create(PoolSpec("fast", devices=(path,)), NODE, state)
 
 

@@ -11,9 +11,9 @@ import pytest
 from csi.dm.ioctl import Control
 from csi.dm.targets import ThinPoolTable
 from csi.errors import (
+    DevicesRefusedError,
     ForeignPoolError,
     NoSpaceError,
-    RefusedDeviceError,
     StateError,
     UnavailableError,
 )
@@ -108,7 +108,7 @@ def test_a_pool_is_found_again_and_an_active_one_with_one_command(
     assert found.pool_uuid == made.pool_uuid
     assert found.active
     assert PoolGroup.find(PoolSpec("other", devices=(disk,)), NODE, state) is None
-    with pytest.raises(RefusedDeviceError, match="pool fast of this driver"):
+    with pytest.raises(DevicesRefusedError, match="pool fast of this driver"):
         PoolGroup.open(PoolSpec("other", devices=(disk,)), NODE, state)
 
 
@@ -128,7 +128,7 @@ def test_a_pool_of_another_node_is_left_alone_until_it_is_named(disk: str, state
         PoolGroup.open(spec, NODE, state)
     with pytest.raises(ForeignPoolError):
         PoolGroup.open(dataclasses.replace(spec, adopt=frozenset({PoolId("aaaaaaaaaa")})), NODE, state)
-    with pytest.raises(RefusedDeviceError, match="pool fast of this driver"):
+    with pytest.raises(DevicesRefusedError, match="pool fast of this driver"):
         PoolGroup.create(dataclasses.replace(spec, force=True), NODE, state)
     adopting = PoolSpec("slow", devices=(disk,), adopt=frozenset({theirs.pool_id}))
     ours = opened(adopting, state)
@@ -222,7 +222,7 @@ def test_a_live_pool_is_extended_by_the_smaller_of_step_and_room(
     group.add_devices([more])
     assert more in group.devices
     assert group.room.data > 400 * MIB
-    with pytest.raises(RefusedDeviceError, match="belongs to"):
+    with pytest.raises(DevicesRefusedError, match="belongs to"):
         PoolGroup.create(PoolSpec("other", devices=(more,)), NODE, state)
     grown = PoolGroup.open(dataclasses.replace(spec, devices=(*spec.devices, more)), NODE, state)
     assert grown.devices == group.devices

@@ -14,7 +14,7 @@ from csi.cli.tree import Appending, Writer, checksums, damage, in_order, numbers
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "_SIZES", (1, 4096, 5000))
+    monkeypatch.setattr(tree, "_SIZES", (16, 4096, 5000))
 
 
 @pytest.mark.usefixtures("_small")

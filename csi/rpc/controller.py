@@ -39,6 +39,11 @@ CAPABILITIES: Final = (
 _NO_CAPACITY: Final = Capacity(Bytes(0), Bytes(0), Bytes(0))
 
 
+def capabilities() -> list[pb.ControllerServiceCapability]:
+    """Return CAPABILITIES as the service says them."""
+    return [pb.ControllerServiceCapability(rpc=_Rpc(type=kind)) for kind in CAPABILITIES]
+
+
 class Controller(ControllerServicer):
     """Serves ``csi.v1.Controller``; what is left out is UNIMPLEMENTED and not among the capabilities."""
 
@@ -49,9 +54,7 @@ class Controller(ControllerServicer):
         self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.ControllerGetCapabilitiesResponse:
         """Say what this service can do."""
-        return pb.ControllerGetCapabilitiesResponse(
-            capabilities=[pb.ControllerServiceCapability(rpc=_Rpc(type=kind)) for kind in CAPABILITIES]
-        )
+        return pb.ControllerGetCapabilitiesResponse(capabilities=capabilities())
 
     def CreateVolume(self, request: pb.CreateVolumeRequest, context: grpc.ServicerContext) -> pb.CreateVolumeResponse:
         """Make a volume, blank or from a snapshot or volume, or return the one made before by an equal request."""

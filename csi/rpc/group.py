@@ -17,6 +17,11 @@ _Rpc = pb.GroupControllerServiceCapability.RPC
 CAPABILITIES: Final = (_Rpc.CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT,)
 
 
+def capabilities() -> list[pb.GroupControllerServiceCapability]:
+    """Return CAPABILITIES as the service says them."""
+    return [pb.GroupControllerServiceCapability(rpc=_Rpc(type=kind)) for kind in CAPABILITIES]
+
+
 class GroupController(GroupControllerServicer):
     """Serves ``csi.v1.GroupController``."""
 
@@ -27,9 +32,7 @@ class GroupController(GroupControllerServicer):
         self, request: pb.GroupControllerGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.GroupControllerGetCapabilitiesResponse:
         """Say what this service can do."""
-        return pb.GroupControllerGetCapabilitiesResponse(
-            capabilities=[pb.GroupControllerServiceCapability(rpc=_Rpc(type=kind)) for kind in CAPABILITIES]
-        )
+        return pb.GroupControllerGetCapabilitiesResponse(capabilities=capabilities())
 
     def CreateVolumeGroupSnapshot(
         self, request: pb.CreateVolumeGroupSnapshotRequest, context: grpc.ServicerContext

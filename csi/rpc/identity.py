@@ -24,6 +24,18 @@ SERVICES: Final = (
 )
 
 
+def plugin_info() -> pb.GetPluginInfoResponse:
+    """Return name and version of the driver."""
+    return pb.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__)
+
+
+def plugin_capabilities() -> pb.GetPluginCapabilitiesResponse:
+    """Return the services of the driver, and growth of volumes in use."""
+    services = [pb.PluginCapability(service=_Service(type=kind)) for kind in SERVICES]
+    online = pb.PluginCapability(volume_expansion=_Expansion(type=_Expansion.ONLINE))
+    return pb.GetPluginCapabilitiesResponse(capabilities=[*services, online])
+
+
 class Identity(IdentityServicer):
     """Serves ``csi.v1.Identity``."""
 
@@ -34,15 +46,13 @@ class Identity(IdentityServicer):
         self, request: pb.GetPluginInfoRequest, context: grpc.ServicerContext
     ) -> pb.GetPluginInfoResponse:
         """Give name and version."""
-        return pb.GetPluginInfoResponse(name=DRIVER, vendor_version=__version__)
+        return plugin_info()
 
     def GetPluginCapabilities(
         self, request: pb.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.GetPluginCapabilitiesResponse:
         """Name the services, and growth of volumes in use."""
-        services = [pb.PluginCapability(service=_Service(type=kind)) for kind in SERVICES]
-        online = pb.PluginCapability(volume_expansion=_Expansion(type=_Expansion.ONLINE))
-        return pb.GetPluginCapabilitiesResponse(capabilities=[*services, online])
+        return plugin_capabilities()
 
     def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeResponse:
         """Tell whether the pools are open; while they are being opened, the answer is "not yet", and no error."""

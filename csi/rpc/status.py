@@ -33,6 +33,20 @@ CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = MappingProxyType(
 )
 
 
+class ForwardedError(errors.DriverError):
+    """What a node has answered to the controller, to be passed on as it is."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__("", "", details)
+        self.code = code
+
+    def __str__(self) -> str:
+        """Give the node's own words."""
+        return self.why
+
+
 def code_of(error: BaseException) -> grpc.StatusCode:
     """Return the status code of ``error``: that of the nearest class in the table, INTERNAL for one that is in none."""
+    if isinstance(error, ForwardedError):
+        return error.code
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)

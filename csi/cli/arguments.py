@@ -12,6 +12,8 @@ _Formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
 
 ENDPOINT: Final = "unix:///var/lib/kubelet/plugins/thinpool-csi.dev/csi.sock"
 
+CONTROLLER_ENDPOINT: Final = "unix:///csi/csi.sock"
+
 _EPILOG: Final = """\
 exit status:
   0  done
@@ -39,6 +41,11 @@ examples:
 
   thinpool-csi node --registration-dir /var/lib/kubelet/plugins_registry
       Also make itself known to this machine's kubelet.
+"""
+
+_CONTROLLER: Final = """\
+Keeps nothing of its own: any number of them may run, beside csi-provisioner,
+csi-snapshotter and csi-resizer. The chart starts them.
 """
 
 _INFO: Final = """\
@@ -102,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"thinpool-csi {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_node(commands)
+    _add_controller(commands)
     _add_questions(commands)
     _add_deactivate(commands)
     _add_demo(commands)
@@ -145,6 +153,27 @@ def _add_node(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
     _add_log(node, "json", "info")
+
+
+def _add_controller(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    controller = _add(commands, "controller", "route a cluster's requests to its nodes", _CONTROLLER)
+    controller.add_argument(
+        "--endpoint", default=CONTROLLER_ENDPOINT, metavar="unix://PATH", help="where to serve (default: %(default)s)"
+    )
+    controller.add_argument(
+        "--metrics",
+        default="0.0.0.0:9812",
+        metavar="HOST:PORT",
+        help="serve /metrics, /healthz and /readyz there (default: %(default)s)",
+    )
+    controller.add_argument("--namespace", required=True, metavar="NAME", help="the namespace of the driver")
+    controller.add_argument("--pod-name", default=os.uname().nodename, metavar="NAME", help="default: the host's name")
+    controller.add_argument(
+        "--controllers-config", required=True, metavar="NAME", help="the ConfigMap for the controllers' certificates"
+    )
+    controller.add_argument("--lease", required=True, metavar="NAME", help="the lease by which one controller leads")
+    controller.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
+    _add_log(controller, "json", "info")
 
 
 def _add_questions(commands: "_Commands[argparse.ArgumentParser]") -> None:

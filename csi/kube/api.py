@@ -52,7 +52,7 @@ class Api:
     """
 
     def __init__(self, api_client: client.ApiClient) -> None:
-        self._client = api_client
+        self.client = api_client
 
     @classmethod
     def connect(cls, kubeconfig: str = "") -> "Api":
@@ -167,10 +167,10 @@ class Api:
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         try:
-            request = self._client.param_serialize(
+            request = self.client.param_serialize(
                 method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            return self._client.call_api(*request, _request_timeout=timeout).response
+            return self.client.call_api(*request, _request_timeout=timeout).response
         except (ApiException, HTTPError, OSError) as error:
             raise UnavailableError(operation, subject, f"the cluster cannot be reached: {error}") from error
 

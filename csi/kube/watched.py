@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from csi.errors import DriverError
+from csi.errors import DriverError, NotFoundError
 from csi.kube.api import Api, ExpiredError, Object, Resource
 
 _FIRST_PAUSE: Final = 0.5
@@ -26,11 +26,14 @@ class Watched:
         changed: Callable[[], None] = lambda: None,
         *,
         field_selector: str = "",
+        optional: bool = False,
     ) -> None:
+        """With ``optional`` a kind that the cluster does not have is one of which there is none."""
         self._api = api
         self._resource = resource
         self._changed = changed
         self._selector = field_selector
+        self._optional = optional
         self._objects: dict[str, Object] = {}
         self._stop = threading.Event()
         self.synced = threading.Event()
@@ -66,6 +69,11 @@ class Watched:
             except ExpiredError:
                 version = ""
             except DriverError as error:
+                if self._optional and isinstance(error, NotFoundError):
+                    self._objects = {}
+                    self.synced.set()
+                    self._stop.wait(_LONGEST_PAUSE)
+                    continue
                 log.warning("watch broken off", resource=self._resource.plural, why=str(error))
                 # Half of it by chance, so that not all nodes come back at once.
                 self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - guards nothing

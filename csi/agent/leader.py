@@ -1,0 +1,149 @@
+"""What one controller of a cluster does for all: ThinPoolNodes made and let go, ThinPools told of."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from csi.agent.placing import POOL_FINALIZER, Placing, place
+from csi.agent.threads import Threads
+from csi.errors import BusyError, DriverError, ExistsError, NotFoundError
+from csi.kube.api import Api, Object, Resource
+from csi.kube.event import Events
+from csi.kube.resources import CSI_NODES, NODES, PERSISTENT_VOLUMES, SNAPSHOT_CONTENTS, THIN_POOL_NODES, THIN_POOLS
+from csi.kube.watched import Watched
+from csi.model import DRIVER
+
+_LOOK_EVERY: Final = 30.0
+_POOL_ID: Final = 10
+"""Characters of a handle that are its pool's id."""
+
+log = structlog.get_logger()
+
+
+class Leader:
+    """Works from ``start`` to ``stop``, in a thread of its own."""
+
+    def __init__(self, api: Api, pools: Watched, pool_nodes: Watched) -> None:
+        self._api = api
+        self._pools = pools
+        self._pool_nodes = pool_nodes
+        self._changed = threading.Event()
+        self._nodes = Watched(api, NODES, self._changed.set)
+        self._csi_nodes = Watched(api, CSI_NODES, self._changed.set)
+        self._volumes = Watched(api, PERSISTENT_VOLUMES, self._changed.set)
+        self._contents = Watched(api, SNAPSHOT_CONTENTS, self._changed.set, optional=True)
+        self._own = (self._nodes, self._csi_nodes, self._volumes, self._contents)
+        self._events = Events(api, DRIVER)
+        self._threads = Threads(self._changed.set)
+        self._conflicts: dict[str, list[str]] = {}
+
+    def wake(self) -> None:
+        """Look soon: a ThinPool or ThinPoolNode has changed."""
+        self._changed.set()
+
+    def start(self) -> None:
+        """Begin to lead."""
+        for watched in self._own:
+            watched.start()
+        self._threads.run("leader", self._run)
+
+    def stop(self) -> None:
+        """Lead no more."""
+        for watched in self._own:
+            watched.stop()
+        self._threads.stop()
+
+    def _run(self) -> None:
+        watched = (self._pools, self._pool_nodes, *self._own)
+        while not self._threads.ending.is_set():
+            self._changed.wait(_LOOK_EVERY)
+            self._changed.clear()
+            if not self._threads.ending.is_set() and all(each.synced.is_set() for each in watched):
+                self._carry_out(self._plan())
+
+    def _plan(self) -> Placing:
+        return place(
+            self._pools.objects(),
+            self._pool_nodes.objects(),
+            {each["metadata"]["name"]: each["metadata"].get("labels", {}) for each in self._nodes.objects()},
+            {each["metadata"]["name"] for each in self._csi_nodes.objects() if _has_driver(each)},
+            {
+                *(handle[:_POOL_ID] for each in self._volumes.objects() if (handle := volume_handle(each))),
+                *(handle[:_POOL_ID] for each in self._contents.objects() if (handle := snapshot_handle(each))),
+            },
+        )
+
+    def _carry_out(self, placing: Placing) -> None:
+        for body in placing.create:
+            self._try("create", lambda body=body: self._api.create(THIN_POOL_NODES, body))  # type: ignore[misc]
+        for name in placing.delete:
+            self._try("delete", lambda name=name: self._api.delete(THIN_POOL_NODES, name))  # type: ignore[misc]
+        for name in placing.let_go:
+            self._finalizers(THIN_POOL_NODES, name, [])
+        for name in placing.hold:
+            self._finalizers(THIN_POOLS, name, [POOL_FINALIZER])
+        for name in placing.let_pool_go:
+            self._finalizers(THIN_POOLS, name, [])
+        for name, status in placing.statuses.items():
+            self._try(
+                "write status of",
+                lambda name=name, status=status: self._api.patch(  # type: ignore[misc]
+                    THIN_POOLS, name, {"status": status}, subresource="status"
+                ),
+            )
+        self._tell_conflicts(placing.conflicts)
+
+    def _finalizers(self, resource: Resource, name: str, ours: list[str]) -> None:
+        """Have just ``ours`` of our finalizers on the object; those of others stay."""
+        watched = self._pools if resource is THIN_POOLS else self._pool_nodes
+        known = watched.get(name)
+        if known is None:
+            return
+        metadata = known["metadata"]
+        others = [each for each in metadata.get("finalizers", []) if not each.startswith(f"{DRIVER}/")]
+        # With the version that was looked at: a finalizer that was added meanwhile is not lost.
+        body = {"metadata": {"finalizers": [*others, *ours], "resourceVersion": metadata["resourceVersion"]}}
+        self._try("let go of" if not ours else "hold", lambda: self._api.patch(resource, name, body))
+
+    def _try(self, operation: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (ExistsError, NotFoundError, BusyError):
+            # Done already, or changed meanwhile: what is seen next tells.
+            self._changed.set()
+        except DriverError as error:
+            log.warning("not done", operation=operation, why=str(error))
+
+    def _tell_conflicts(self, conflicts: dict[str, list[str]]) -> None:
+        for pool_id, names in conflicts.items():
+            if self._conflicts.get(pool_id) == names:
+                continue
+            note = f"pool {pool_id} is claimed by {' and '.join(names)}: nothing is sent to either"
+            log.error("conflict", pool_id=pool_id, objects=names)
+            for name in names:
+                about = self._pool_nodes.get(name)
+                if about is not None:
+                    self._events.write(about, "Conflict", note, action="Route", warning=True)
+        self._conflicts = conflicts
+
+
+def volume_handle(volume: Object) -> str:
+    """Return the handle of a PersistentVolume of ours; '' for another's."""
+    csi = volume.get("spec", {}).get("csi") or {}
+    return str(csi.get("volumeHandle", "")) if csi.get("driver") == DRIVER else ""
+
+
+def snapshot_handle(content: Object) -> str:
+    """Return the handle of a VolumeSnapshotContent of ours, of its volume while it is being cut; '' for another's."""
+    spec = content.get("spec", {})
+    if spec.get("driver") != DRIVER:
+        return ""
+    source = spec.get("source", {})
+    known = (content.get("status") or {}).get("snapshotHandle") or source.get("snapshotHandle")
+    return str(known or source.get("volumeHandle", ""))
+
+
+def _has_driver(csi_node: Object) -> bool:
+    return any(each.get("name") == DRIVER for each in csi_node.get("spec", {}).get("drivers") or [])

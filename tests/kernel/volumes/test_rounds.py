@@ -29,12 +29,12 @@ def _links() -> list[str]:
 
 
 def _processes() -> list[str]:
-    """Return the names of all processes and kernel threads, less the workers that the kernel adds as it likes."""
+    """Return the names of all processes and kernel threads, less those that the kernel starts and ends as it likes."""
     found = []
     for file in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found.append(file.read_text().strip())
-    return sorted(name for name in found if not name.startswith("kworker/"))
+    return sorted(name for name in found if not name.startswith(("kworker/", "ext4lazyinit")))
 
 
 def _surroundings() -> dict[str, object]:

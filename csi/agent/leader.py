@@ -1,21 +1,33 @@
 """What one controller of a cluster does for all: ThinPoolNodes made and let go, ThinPools told of."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
+import yaml
 
 from csi.agent.placing import POOL_FINALIZER, Placing, place
 from csi.agent.threads import Threads
 from csi.errors import BusyError, DriverError, ExistsError, NotFoundError
 from csi.kube.api import Api, Object, Resource
 from csi.kube.event import Events
-from csi.kube.resources import CSI_NODES, NODES, PERSISTENT_VOLUMES, SNAPSHOT_CONTENTS, THIN_POOL_NODES, THIN_POOLS
+from csi.kube.resources import (
+    API_VERSION,
+    CSI_NODES,
+    NODES,
+    PERSISTENT_VOLUMES,
+    SNAPSHOT_CONTENTS,
+    THIN_POOL_NODES,
+    THIN_POOLS,
+    config_maps,
+)
 from csi.kube.watched import Watched
 from csi.model import DRIVER
 
 _LOOK_EVERY: Final = 30.0
+_DEFAULTED: Final = frozenset({"mode", "removalPolicy"})
+"""Fields of a ThinPool with a default in its schema."""
 _POOL_ID: Final = 10
 """Characters of a handle that are its pool's id."""
 
@@ -25,7 +37,8 @@ log = structlog.get_logger()
 class Leader:
     """Works from ``start`` to ``stop``, in a thread of its own."""
 
-    def __init__(self, api: Api, pools: Watched, pool_nodes: Watched) -> None:
+    def __init__(self, api: Api, pools: Watched, pool_nodes: Watched, namespace: str, pools_config: str) -> None:
+        """``pools_config`` names a ConfigMap whose ``pools.yaml`` lists ThinPools to be made ('': none)."""
         self._api = api
         self._pools = pools
         self._pool_nodes = pool_nodes
@@ -34,7 +47,13 @@ class Leader:
         self._csi_nodes = Watched(api, CSI_NODES, self._changed.set)
         self._volumes = Watched(api, PERSISTENT_VOLUMES, self._changed.set)
         self._contents = Watched(api, SNAPSHOT_CONTENTS, self._changed.set, optional=True)
-        self._own = (self._nodes, self._csi_nodes, self._volumes, self._contents)
+        self._own = [self._nodes, self._csi_nodes, self._volumes, self._contents]
+        self._listed: Watched | None = None
+        if pools_config:
+            selector = f"metadata.name={pools_config}"
+            self._listed = Watched(api, config_maps(namespace), self._changed.set, field_selector=selector)
+            self._own.append(self._listed)
+        self._bad_list = ""
         self._events = Events(api, DRIVER)
         self._threads = Threads(self._changed.set)
         self._conflicts: dict[str, list[str]] = {}
@@ -61,7 +80,26 @@ class Leader:
             self._changed.wait(_LOOK_EVERY)
             self._changed.clear()
             if not self._threads.ending.is_set() and all(each.synced.is_set() for each in watched):
+                self._make_listed()
                 self._carry_out(self._plan())
+
+    def _make_listed(self) -> None:
+        """Make the ThinPools of the list, and change those that are otherwise; what is not listed is left alone."""
+        objects = self._listed.objects() if self._listed else []
+        text = (objects[0].get("data") or {}).get("pools.yaml", "") if objects else ""
+        try:
+            changes = listed_changes(text, {each["metadata"]["name"]: each for each in self._pools.objects()})
+        except (yaml.YAMLError, ValueError) as error:
+            if str(error) != self._bad_list:
+                log.error("list of pools not read", why=str(error))
+            self._bad_list = str(error)
+            return
+        self._bad_list = ""
+        for name, body in changes.items():
+            if self._pools.get(name) is None:
+                self._try("create", lambda body=body: self._api.create(THIN_POOLS, body))  # type: ignore[misc]
+            else:
+                self._try("change", lambda name=name, body=body: self._api.patch(THIN_POOLS, name, body))  # type: ignore[misc]
 
     def _plan(self) -> Placing:
         return place(
@@ -127,6 +165,31 @@ class Leader:
                 if about is not None:
                     self._events.write(about, "Conflict", note, action="Route", warning=True)
         self._conflicts = conflicts
+
+
+def listed_changes(text: str, pools: Mapping[str, Object]) -> dict[str, Object]:
+    """Return what to create, or to merge into what is there, so that ThinPools are as listed, by name.
+
+    ``text`` is a YAML list of names and specs. Raise YAMLError, ValueError for anything else.
+    """
+    listed = yaml.safe_load(text) or []
+    if not isinstance(listed, list) or not all(
+        isinstance(each, dict) and {*each} == {"name", "spec"} for each in listed
+    ):
+        message = "it is not a list of pools, each with name and spec"
+        raise ValueError(message)
+    changes: dict[str, Object] = {}
+    for each in listed:
+        name, spec = str(each["name"]), each["spec"]
+        there = pools.get(name)
+        if there is None:
+            changes[name] = {"apiVersion": API_VERSION, "kind": "ThinPool", "metadata": {"name": name}, "spec": spec}
+            continue
+        # Those that the API has filled in by itself are no difference.
+        gone = {key: None for key in there["spec"] if key not in spec and key not in _DEFAULTED}
+        if gone or any(there["spec"].get(key) != value for key, value in spec.items()):
+            changes[name] = {"spec": {**gone, **spec}}
+    return changes
 
 
 def volume_handle(volume: Object) -> str:

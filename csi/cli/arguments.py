@@ -171,6 +171,9 @@ def _add_controller(commands: "_Commands[argparse.ArgumentParser]") -> None:
     controller.add_argument(
         "--controllers-config", required=True, metavar="NAME", help="the ConfigMap for the controllers' certificates"
     )
+    controller.add_argument(
+        "--pools-config", default="", metavar="NAME", help="a ConfigMap that lists ThinPools to be made, in pools.yaml"
+    )
     controller.add_argument("--lease", required=True, metavar="NAME", help="the lease by which one controller leads")
     controller.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
     _add_log(controller, "json", "info")

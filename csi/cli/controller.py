@@ -108,7 +108,8 @@ class _Service:
 
     def _lead(self) -> None:
         structlog.get_logger().info("leading")
-        leader = Leader(self._api, self._pools, self._pool_nodes)
+        options = self._options
+        leader = Leader(self._api, self._pools, self._pool_nodes, options.namespace, options.pools_config)
         leader.start()
         self._leader = leader
 

@@ -5,10 +5,10 @@ from typing import Final
 from csi.kube.api import Resource
 
 GROUP: Final = "thinpool-csi.dev"
-VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/v1alpha1"
 
-THIN_POOLS: Final = Resource(f"/apis/{GROUP}/{VERSION}", "thinpools")
-THIN_POOL_NODES: Final = Resource(f"/apis/{GROUP}/{VERSION}", "thinpoolnodes")
+THIN_POOLS: Final = Resource(f"/apis/{API_VERSION}", "thinpools")
+THIN_POOL_NODES: Final = Resource(f"/apis/{API_VERSION}", "thinpoolnodes")
 NODES: Final = Resource("/api/v1", "nodes")
 CSI_NODES: Final = Resource("/apis/storage.k8s.io/v1", "csinodes")
 PERSISTENT_VOLUMES: Final = Resource("/api/v1", "persistentvolumes")

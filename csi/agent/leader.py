@@ -91,7 +91,7 @@ class Leader:
             changes = listed_changes(text, {each["metadata"]["name"]: each for each in self._pools.objects()})
         except (yaml.YAMLError, ValueError) as error:
             if str(error) != self._bad_list:
-                log.error("list of pools not read", why=str(error))
+                log.error("list of pools not read", why=str(error))  # noqa: TRY400 - one line, no traceback
             self._bad_list = str(error)
             return
         self._bad_list = ""

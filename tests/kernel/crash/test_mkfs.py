@@ -42,14 +42,16 @@ def test_a_mkfs_that_outlives_the_node_is_waited_for(scene: Scene, fs_type: FsTy
     os.makedirs(path)
     scene.started.begin("", _stage_with_a_mkfs_that_stops, volume, path)
     half_done = _stopped_mkfs(scene.started.pid)
-    scene.restart()
-    with pytest.raises(BusyError, match="open"):
-        scene.do(Node.stage, volume.handle, path, Access())
-    # Nor does anything else take the device away from under it.
-    with pytest.raises(DriverError):
-        scene.do(Node.delete_volume, volume.handle)
-    os.kill(half_done, signal.SIGCONT)
-    wait_until(lambda: not Path(f"/proc/{half_done}").exists())
+    try:
+        scene.restart()
+        with pytest.raises(BusyError, match="open"):
+            scene.do(Node.stage, volume.handle, path, Access())
+        # Nor does anything else take the device away from under it.
+        with pytest.raises(DriverError):
+            scene.do(Node.delete_volume, volume.handle)
+    finally:
+        os.kill(half_done, signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{half_done}").exists(), 60)
     _sound(scene, volume)
 
 
@@ -109,11 +111,19 @@ def _stopped_mkfs(node: int) -> int:
 
     def stopped() -> bool:
         children = Path(f"/proc/{node}/task/{node}/children").read_text().split()
-        found[:] = [int(child) for child in children if "State:\tT" in Path(f"/proc/{child}/status").read_text()]
+        found[:] = [int(child) for child in children if "State:\tT" in _status(child)]
         return bool(found)
 
-    wait_until(stopped)
+    wait_until(stopped, 60)
     return found[0]
+
+
+def _status(process: str) -> str:
+    """Return what the kernel says of a process; nothing if it has gone, as the node's look at the device soon has."""
+    try:
+        return Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _stage_with_a_mkfs_that_stops(node: Node, volume: Device, path: str) -> None:

@@ -15,17 +15,29 @@ OPTIONS := --disk 8G --disk 8G
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint unit kernel sanity guest proto format lock packages clean
+.PHONY: help demo image cluster test test-cluster lint unit kernel sanity guest proto format lock packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: packages $(VENV)/ready ## show the driver at work: a node on an embedded pool, driven as the kubelet would
 	@$(GUEST) --memory 2048 --disk 24G --timeout 600 -- tests/tools/demo
 
 test: packages $(VENV)/ready ## everything: lint, unit tests, tests in guest kernels, csi-sanity
 	@$(SUITE) all
+
+test-cluster: packages $(VENV)/ready ## tests on a Kubernetes cluster of two nodes, in guests (T=tests/cluster/…)
+	@tests/tools/setup cluster >/dev/null
+	@$(PYTHON) -m tests.cluster.image >/dev/null
+	@$(SUITE) cluster $(T)
+
+cluster: packages $(VENV)/ready ## bring such a cluster up, with the driver in it, until Ctrl-C
+	@$(PYTHON) -m tests.cluster
+
+image: packages $(VENV)/ready ## build the container image
+	@tests/tools/setup cluster-packages
+	@$(PYTHON) -m tests.cluster.image
 
 lint: $(VENV)/ready ## ruff, mypy, layers, generated stubs, the wire contract
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tests.guest import console
+
 KERNEL: Final = "linux.uml"
 
 BOOT_LIMIT: Final = 120.0
@@ -61,7 +63,9 @@ Sink = Callable[[int, bytes], None]
 class Boot:
     """One boot: the kernel's process group and the pipes from its console and its two serial lines."""
 
-    def __init__(self, directory: str, arguments: Sequence[str], sink: Sink, preload: str) -> None:
+    def __init__(
+        self, directory: str, arguments: Sequence[str], sink: Sink, preload: str, *, namespace: str = ""
+    ) -> None:
         self._directory = directory
         self._sink = sink
         self._begun = time.monotonic()
@@ -75,10 +79,11 @@ class Boot:
             # No core file when the guest panics. Should this process be killed, the guest dies with it (so start it
             # from a thread that lives as long). In a process namespace of its own nothing survives the kernel.
             *("prlimit", "--core=0", "--", "setpriv", "--pdeathsig", "KILL", "--"),
+            *(("nsenter", f"--net=/run/netns/{namespace}", "--") if namespace else ()),
             *(_NAMESPACE if os.geteuid() == 0 else ()),
             *(KERNEL, *arguments, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
             f"init={directory}/init.sh",
-            f"uml_dir={directory}/uml",
+            "uml_dir=uml",  # in the working directory: its sockets' names must be short
             "umid=guest",
             "con=null",
             *(f"con{number}=null,fd:{end}" for number, end in enumerate(ends)),
@@ -94,6 +99,7 @@ class Boot:
                 stderr=ends[0],
                 pass_fds=ends,
                 env=environment,
+                cwd=directory,
                 start_new_session=True,
             )
         finally:
@@ -196,6 +202,16 @@ class Boot:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._drain()
+
+    def check(self) -> None:
+        """Take what has come, without waiting. Raise GuestLostError if the guest is gone."""
+        self._drain()
+        if self._process.poll() is not None:
+            raise GuestLostError("the guest went away", self._console.decode(errors="replace"))
+
+    def configure(self, what: str) -> None:
+        """Tell the running kernel to take a device, as its command line would. Raise OSError if it does not."""
+        console.configure(f"{self._directory}/uml/guest", what)
 
     def close(self) -> None:
         """Stop, and remove everything of this boot."""

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -28,6 +29,14 @@ _LOCK: Final = "in-use"
 
 class MissingError(Exception):
     """The machine lacks something that a guest needs."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A guest's network device, there ``vec0``: the tap device ``tap`` in the network namespace ``namespace`` here."""
+
+    namespace: str
+    tap: str
 
 
 def sparse_disk(path: str, size: str) -> str:
@@ -77,7 +86,8 @@ class Guest:
 
     ``disks`` are paths of files, in the guest ``/dev/ubda``, ``/dev/ubdb`` and so on; they are the caller's. ``udev``
     runs systemd-udevd in the guest; without it DM_DISABLE_UDEV is set. ``environment`` is laid over the guest's own.
-    ``share`` is a directory of this machine that the guest may write to, there at /run/shared. After a command has
+    ``share`` is a directory of this machine that the guest may write to, there at /run/shared. ``link`` gives it a
+    network device; the kernel's process then runs in that network namespace. After a command has
     ended, or after :meth:`kill`, the guest may be started again on the same disks.
     """
 
@@ -89,16 +99,16 @@ class Guest:
         udev: bool = False,
         environment: Mapping[str, str] | None = None,
         share: str = "",
+        link: Link | None = None,
         sink: Sink = discard_output,
     ) -> None:
-        if len(disks) > _DISKS_LIMIT:
-            message = f"{len(disks)} disks: a guest takes at most {_DISKS_LIMIT}"
-            raise ValueError(message)
         self._disks = [os.path.abspath(disk) for disk in disks]
+        self._check_disks()
         self._memory = memory_mib
         self._udev = udev
         self._environment = dict(environment or {})
         self._share = os.path.abspath(share) if share else ""
+        self._link = link
         self._sink = sink
         self._stack = contextlib.ExitStack()
         self._run: Boot | None = None
@@ -131,7 +141,13 @@ class Guest:
             message = "a Guest is a context manager: enter it first"
             raise RuntimeError(message)
         self.kill()
-        self._run = Boot(self._prepare(argv, cwd), self._kernel(), self._sink, xstate.library(cache_directory()))
+        self._run = Boot(
+            self._prepare(argv, cwd),
+            self._kernel(),
+            self._sink,
+            xstate.library(cache_directory()),
+            namespace=self._link.namespace if self._link else "",
+        )
 
     def wait(self, *, deadline: float) -> Result:
         """Wait until the command has ended and the guest is gone. Raise GuestLostError and DeadlineError."""
@@ -147,6 +163,31 @@ class Guest:
         Raise GuestLostError if it ends before that, DeadlineError if it takes longer.
         """
         self._running().wait_for(text, deadline)
+
+    def add_disk(self, disk: str) -> str:
+        """Give the guest one more disk, this and every later boot, and return its name there.
+
+        Raise OSError if the guest runs and does not take it.
+        """
+        self._disks.append(os.path.abspath(disk))
+        self._check_disks()
+        name = _disk_name(len(self._disks) - 1)
+        if self._run is not None:
+            self._run.configure(f"{name}={self._disks[-1]}")
+        return f"/dev/{name}"
+
+    def _check_disks(self) -> None:
+        if len(self._disks) > _DISKS_LIMIT:
+            message = f"{len(self._disks)} disks: a guest takes at most {_DISKS_LIMIT}"
+            raise ValueError(message)
+
+    def check(self) -> None:
+        """Take what a guest that goes on running has written, lest it wait for us. Raise GuestLostError if it is gone.
+
+        Nothing happens if it was not started.
+        """
+        if self._run is not None:
+            self._run.check()
 
     def kill(self) -> None:
         """Cut the power: what the guest had not flushed to its disks is lost. Nothing happens if it does not run."""
@@ -177,7 +218,7 @@ class Guest:
         return directory
 
     def _variables(self) -> list[tuple[str, str]]:
-        disks = " ".join(f"/dev/ubd{chr(ord('a') + number)}" for number in range(len(self._disks)))
+        disks = " ".join(f"/dev/{_disk_name(number)}" for number in range(len(self._disks)))
         variables = base_environment() | {"THINPOOL_TEST_KERNEL": "guest", "THINPOOL_TEST_DISKS": disks}
         if not self._udev:
             variables["DM_DISABLE_UDEV"] = "1"
@@ -187,10 +228,15 @@ class Guest:
         """Return the kernel's own arguments, those of one boot aside."""
         return [
             f"mem={self._memory}M",
-            *(f"ubd{chr(ord('a') + number)}={disk}" for number, disk in enumerate(self._disks)),
+            *(f"{_disk_name(number)}={disk}" for number, disk in enumerate(self._disks)),
+            *([f"vec0:transport=tap,ifname={self._link.tap},depth=128,gro=1"] if self._link else []),
             f"guest_udev={int(self._udev)}",
             *([f"guest_share={self._share}"] if self._share else []),
         ]
+
+
+def _disk_name(number: int) -> str:
+    return f"ubd{chr(ord('a') + number)}"
 
 
 def base_environment() -> dict[str, str]:

@@ -128,6 +128,17 @@ def test_disks_outlive_a_power_cut_and_hold_what_was_flushed(tmp_path: Path) -> 
     assert result.stdout == "kept\n"
 
 
+def test_a_disk_is_added_while_the_guest_runs_and_is_there_at_its_next_boot(tmp_path: Path) -> None:
+    disks = [sparse_disk(str(tmp_path / name), "64M") for name in ("one", "two")]
+    script = "echo ready; until blockdev --getsize64 /dev/ubdb; do sleep 0.1; done"
+    with Guest(disks[:1], memory_mib=256) as guest:
+        guest.start(["sh", "-c", script])
+        guest.wait_for("ready", deadline=LIMIT)
+        assert guest.add_disk(disks[1]) == "/dev/ubdb"
+        assert guest.wait(deadline=LIMIT).stdout == f"ready\n{64 << 20}\n"
+        assert guest.run(["sh", "-c", script], deadline=LIMIT).stdout == f"ready\n{64 << 20}\n"
+
+
 def test_what_a_guest_writes_does_not_reach_this_machine(tmp_path: Path) -> None:
     here = os.path.dirname(__file__)
     share = tmp_path / "share"

@@ -2,7 +2,8 @@
 
 A job is one process with a deadline: lint, the unit tests, or pytest in a guest of its own. A directory below
 tests/kernel or tests/sanity is one job, and a file that says ``GUEST = ["--udev", …]`` (options of tests.guest) is a
-job by itself, in a guest made so. Tests that boot guests themselves (tests/guest, tests/reboot) run here.
+job by itself, in a guest made so. Tests that boot guests themselves (tests/guest, tests/reboot) run here, and so do
+those of a cluster, which share it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tests.guest.machine import ROOT
 _GUEST_OPTIONS: Final = ("--memory", "1024", "--disk", "8G", "--disk", "8G")
 _GUEST_LIMIT: Final = 1200.0
 _HOST_LIMIT: Final = 1200.0
+_CLUSTER_LIMIT: Final = 2400.0
 _GRACE: Final = 60.0
 """What a guest may need beyond its deadline to be cleaned away."""
 
@@ -164,8 +166,8 @@ def _guest_job(
     return Job(name.removeprefix("tests/"), argv, _GUEST_LIMIT + _GRACE)
 
 
-def _pytest(directory: str) -> Job:
-    return Job(directory.removeprefix("tests/"), (sys.executable, "-m", "pytest", directory), _HOST_LIMIT)
+def _pytest(*paths: str, limit: float = _HOST_LIMIT) -> Job:
+    return Job(" ".join(paths).replace("tests/", ""), (sys.executable, "-m", "pytest", *paths), limit)
 
 
 def _sanity(paths: Sequence[str], *, host: bool) -> list[Job]:
@@ -187,7 +189,7 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> int:
     """Parse the command line, run, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("all", "kernel", "sanity"))
+    parser.add_argument("what", choices=("all", "kernel", "sanity", "cluster"))
     parser.add_argument("paths", nargs="*", help="files or directories; all when none is given")
     parser.add_argument("--host", action="store_true", help="on this machine's own kernel instead of in guests")
     options = parser.parse_args()
@@ -198,6 +200,8 @@ def main() -> int:
     if options.what in {"all", "kernel"}:
         for path in options.paths or ["tests/kernel"]:
             jobs += jobs_below(path, host=options.host)
+    if options.what == "cluster":
+        jobs.append(_pytest(*(options.paths or ["tests/cluster"]), limit=_CLUSTER_LIMIT))
     if options.what == "all":
         present = [name for name in ("tests/guest", "tests/reboot") if _test_files(name)]
         lint = Job("lint", ("make", "--no-print-directory", "lint"), _HOST_LIMIT)

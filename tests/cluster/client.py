@@ -1,0 +1,92 @@
+"""kubectl and Helm in the cluster's namespace, as its administrator."""
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from tests.cluster import network
+from tests.cluster.programs import Programs
+
+_LIMIT: Final = 60.0
+_TICK: Final = 0.5
+
+Found = TypeVar("Found")
+
+
+class CommandError(Exception):
+    """A command failed; the message holds what it said."""
+
+
+class Client:
+    """Commands on the cluster whose API server is in ``namespace``. ``home`` is a directory for what they keep."""
+
+    def __init__(self, programs: Programs, namespace: str, kubeconfig: str, home: str) -> None:
+        self._programs = programs
+        self._inside = network.inside(namespace)
+        self._environment = {
+            "PATH": f"{programs.path('')}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "KUBECONFIG": kubeconfig,
+            "HOME": home,
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def kubectl(self, *words: str, input: str = "", limit: float = _LIMIT) -> str:  # noqa: A002 - as subprocess.run
+        """Run kubectl and return its standard output. Raise CommandError if it fails or takes longer than ``limit``."""
+        return self._output(["kubectl", *words], input, limit)
+
+    def helm(self, *words: str, limit: float = 300.0) -> str:
+        """Run Helm likewise."""
+        return self._output(["helm", *words], "", limit)
+
+    def apply(self, *objects: object, limit: float = _LIMIT) -> str:
+        """Apply objects: each a text of YAML, or what a text would say."""
+        texts = [thing if isinstance(thing, str) else json.dumps(thing) for thing in objects]
+        return self.kubectl("apply", "-f", "-", input="\n---\n".join(texts), limit=limit)
+
+    def get(self, *words: str) -> Any:  # noqa: ANN401 - the API's objects
+        """Return what ``kubectl get`` finds, an object or a List, as it is in the API."""
+        return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    def wait(self, what: str, condition: str, *words: str, limit: float = 120.0) -> None:
+        """Wait until ``what`` (``pod/a``) meets ``condition`` (``condition=Ready``, ``delete``, ``jsonpath=…``)."""
+        seconds = f"--timeout={limit:.0f}s"
+        self.kubectl("wait", what, f"--for={condition}", seconds, *words, limit=limit + _LIMIT)
+
+    def _output(self, argv: Sequence[str], text: str, limit: float) -> str:
+        try:
+            done = subprocess.run(
+                [*self._inside, self._programs.path(argv[0]), *argv[1:]],
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=limit,
+                env=self._environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(f"{shlex.join(argv)}: still running after {limit:g} s") from error
+        if done.returncode:
+            raise CommandError(f"{shlex.join(argv)}: status {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+
+def until(what: str, found: Callable[[], Found], *, limit: float) -> Found:
+    """Call ``found`` until what it returns is true, and return that.
+
+    What it raises as CommandError or AssertionError counts as not yet. Raise TimeoutError, with what was found last.
+    """
+    end = time.monotonic() + limit
+    last: object = None
+    while True:
+        try:
+            last = result = found()
+            if result:
+                return result
+        except (CommandError, AssertionError) as error:
+            last = error
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {limit:g} s: {what}; last: {last}")
+        time.sleep(_TICK)

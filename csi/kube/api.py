@@ -1,6 +1,7 @@
 """One connection to the cluster's API, and the few verbs that are used, on objects as plain mappings."""
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,7 +69,13 @@ class Api:
         except (ConfigException, OSError) as error:
             raise UnavailableError("connect to", "the cluster", str(error), way_out="run in a pod") from error
         settings.retries = False
-        return cls(client.ApiClient(settings))
+        connected = client.ApiClient(settings)
+        # Since 3.13 Python refuses authorities without key usage or key identifiers. Many clusters' are so, and
+        # every other client takes them.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = settings.verify_ssl
+        connected.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+        return cls(connected)
 
     def get(self, resource: Resource, name: str) -> Object:
         """Return one object."""

@@ -1,13 +1,13 @@
 """A Kubernetes cluster for a person, with this tree's driver in it, until Ctrl-C: ``python -m tests.cluster``."""
 
-import os
 import signal
 import sys
 import time
 from types import FrameType
 from typing import Final, NoReturn
 
-from tests.cluster.cluster import CHART, Cluster
+from tests.cluster.cluster import Cluster
+from tests.cluster.driver import VALUES, Driver
 from tests.cluster.programs import programs
 
 _NODES: Final = {"node-1": ("16G", "16G"), "node-2": ("16G", "16G")}
@@ -20,8 +20,8 @@ def main() -> int:
     signal.signal(signal.SIGHUP, _terminate)
     try:
         with Cluster(_NODES) as cluster:
-            if os.path.isdir(CHART):
-                cluster.install(*sys.argv[1:])
+            cluster.install(VALUES)
+            Driver(cluster).wait_pool(*cluster.nodes)
             print(_usage(cluster), flush=True)
             while True:
                 time.sleep(_TICK)

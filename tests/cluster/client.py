@@ -37,9 +37,17 @@ class Client:
         """Run kubectl and return its standard output. Raise CommandError if it fails or takes longer than ``limit``."""
         return self._output(["kubectl", *words], input, limit)
 
-    def helm(self, *words: str, limit: float = 300.0) -> str:
+    def refused(self, *words: str) -> str:
+        """Run kubectl, see that it fails, and return what it says of that."""
+        try:
+            self.kubectl(*words)
+        except CommandError as error:
+            return str(error)
+        raise AssertionError(f"not refused: kubectl {shlex.join(words)}")
+
+    def helm(self, *words: str, input: str = "", limit: float = 300.0) -> str:  # noqa: A002 - as subprocess.run
         """Run Helm likewise."""
-        return self._output(["helm", *words], "", limit)
+        return self._output(["helm", *words], input, limit)
 
     def apply(self, *objects: object, limit: float = _LIMIT) -> str:
         """Apply objects: each a text of YAML, or what a text would say."""

@@ -1,6 +1,7 @@
 """A whole cluster: brought up, driven, and torn down so that nothing of it is left."""
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -99,11 +100,12 @@ class Cluster(Client):
         """The nodes' names."""
         return tuple(self._nodes)
 
-    def install(self, *words: str) -> None:
-        """Install this tree's chart by Helm and wait until its pods are ready. ``words`` are more of Helm's options."""
+    def install(self, values: object = None) -> None:
+        """Install this tree's chart by Helm, or upgrade it, and wait until its pods are ready."""
         self.helm(
             *("upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE, "--create-namespace"),
-            *("--wait", "--timeout", "4m", *words),
+            *("--values", "-", "--wait", "--timeout", "4m"),
+            input=json.dumps(values or {}),
         )
 
     def kill_node(self, name: str) -> None:

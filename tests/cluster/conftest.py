@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.driver import VALUES, Driver
 from tests.cluster.pods import Pods, namespace
 
 _NODES = {"node-1": ("8G", "8G"), "node-2": ("8G", "12G")}
@@ -35,6 +36,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
             yield made
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def driver(cluster: Cluster) -> Driver:
+    """The driver, installed by its chart, its pool made on blank disks of all nodes."""
+    cluster.install(VALUES)
+    made = Driver(cluster)
+    made.wait_pool(*cluster.nodes)
+    return made
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Router(ControllerServicer):
     # -- volumes ------------------------------------------------------------------------------------------------
 
     def CreateVolume(self, request: pb.CreateVolumeRequest, context: grpc.ServicerContext) -> pb.CreateVolumeResponse:
-        """Make a volume on the node that was chosen, or that has its source, else on the first that takes it."""
+        """Make a volume where its source is, else on the node that was chosen, else on the first that takes it."""
         name = validate.name(request.name)
         refused: list[str] = []
         for seat in self._candidates(name, request):
@@ -63,7 +63,7 @@ class Router(ControllerServicer):
     def _candidates(self, name: str, request: pb.CreateVolumeRequest) -> list[Seat]:
         """Return the seats to ask, the most wanted first. Raise PlacementError if there is none."""
         operation = "create volume"
-        wanted = _nodes(request.accessibility_requirements)
+        allowed, chosen = _nodes(request.accessibility_requirements)
         given = parameters.of_class(request.parameters)
         source = _source(request)
         if source is not None:
@@ -71,7 +71,8 @@ class Router(ControllerServicer):
                 seat = self._fleet.owner(operation, source.pool, str(source))
             except LostError as error:
                 raise NotFoundError(operation, str(source), error.why) from error
-            if wanted and seat.node not in wanted:
+            # Elsewhere than chosen, if need be: the scheduler then follows the volume.
+            if allowed and seat.node not in allowed:
                 raise PlacementError(operation, name, f"its source {source} is on node {seat.node}")
             return [seat]
         seats = [seat for seat in self._fleet.seats() if not seat.lost and not seat.leaving and seat.pool_id]
@@ -79,8 +80,13 @@ class Router(ControllerServicer):
         if given.pool is None and len(pools) > 1:
             raise validate.invalid("parameters", f"name no pool, and there are {', '.join(sorted(pools))}")
         seats = [seat for seat in seats if given.pool in (None, seat.pool)]
-        if wanted:
-            return sorted((seat for seat in seats if seat.node in wanted), key=lambda seat: wanted.index(seat.node))
+        if chosen:
+            # The pod may be unable to run on any other. Refused, it is the scheduler that chooses another.
+            seats = [seat for seat in seats if seat.node == chosen]
+            if not seats:
+                raise PlacementError(operation, name, f"node {chosen} has no pool for it")
+            return seats
+        seats = [seat for seat in seats if not allowed or seat.node in allowed]
         # In an order that is the same for each attempt: a volume whose making was not answered is found again.
         size = request.capacity_range.required_bytes
         roomy = [seat for seat in seats if seat.available >= size]
@@ -306,12 +312,12 @@ def owner(fleet: Fleet, operation: str, pool_id: PoolId, subject: str) -> Seat:
         raise NotFoundError(operation, subject, error.why) from error
 
 
-def _nodes(requirement: pb.TopologyRequirement) -> list[str]:
-    """Return the nodes of a requirement, the preferred ones first; none if any will do."""
+def _nodes(requirement: pb.TopologyRequirement) -> tuple[frozenset[str], str]:
+    """Return the nodes that will do, none if any will, and the one of them that is preferred, "" if none is."""
     requisite = [each.segments.get(TOPOLOGY_KEY, "") for each in requirement.requisite]
     preferred = [each.segments.get(TOPOLOGY_KEY, "") for each in requirement.preferred]
-    allowed = [node for node in preferred if node in requisite or not requisite]
-    return list(dict.fromkeys([*allowed, *requisite]))
+    chosen = next((node for node in preferred if node in requisite or not requisite), "")
+    return frozenset(requisite or preferred), chosen
 
 
 def _source(request: pb.CreateVolumeRequest) -> Handle | None:

@@ -37,7 +37,7 @@ def test_a_disk_that_holds_a_file_system_is_refused_by_name_and_left_alone(clust
         driver.wait_pool(node, pool="refused")
         assert driver.condition(node, "DevicesRefused", "refused").get("status") != "True"
     finally:
-        _remove(cluster, "refused")
+        remove_pool(cluster, "refused")
     assert cluster.run(node, "lsblk", "--noheadings", "--output=TYPE", disk).split() == ["disk"]
 
 
@@ -68,7 +68,7 @@ def test_a_claim_lands_where_it_fits_and_one_that_fits_nowhere_waits_for_a_disk(
     finally:
         pods.delete("pod", "--all")
         pods.delete("pvc", "--all")
-        _remove(cluster, "roomy")
+        remove_pool(cluster, "roomy")
     assert cluster.run(larger, "lsblk", "--noheadings", "--output=TYPE", OTHER_DISK, disk).split() == ["disk", "disk"]
 
 
@@ -88,7 +88,7 @@ def _devices(cluster: Cluster, pool: str, devices: list[str]) -> None:
     cluster.kubectl("patch", "thinpool", pool, "--type=merge", "--patch", patch)
 
 
-def _remove(cluster: Cluster, pool: str) -> None:
+def remove_pool(cluster: Cluster, pool: str) -> None:
     """Remove an empty pool from its disks, and wait until nothing of it is left."""
     cluster.kubectl("patch", "thinpool", pool, "--type=merge", "--patch", '{"spec":{"removalPolicy":"delete"}}')
     cluster.kubectl("delete", "thinpool", pool, "--timeout=120s", "--ignore-not-found", limit=150)

@@ -107,8 +107,8 @@ class Cluster:
         self.a.stop()
         self.b.stop()
 
-    def create(self, *nodes: str, name: str = "v", size: int = GIB, source: str = "") -> pb.Volume:
-        """Create a volume; ``nodes`` are those that will do, the preferred first."""
+    def create(self, *nodes: str, name: str = "v", size: int = GIB, source: str = "", chosen: bool = True) -> pb.Volume:
+        """Create a volume; ``nodes`` are those that will do, the first is the one that was ``chosen``."""
         topologies = [pb.Topology(segments={TOPOLOGY_KEY: node}) for node in nodes]
         content = pb.VolumeContentSource.SnapshotSource(snapshot_id=source)
         request = pb.CreateVolumeRequest(
@@ -121,7 +121,9 @@ class Cluster:
                 )
             ],
             parameters={"pool": "fast"},
-            accessibility_requirements=pb.TopologyRequirement(requisite=topologies, preferred=topologies)
+            accessibility_requirements=pb.TopologyRequirement(
+                requisite=topologies, preferred=topologies if chosen else []
+            )
             if nodes
             else None,
             volume_content_source=pb.VolumeContentSource(snapshot=content) if source else None,
@@ -156,14 +158,27 @@ def test_with_no_wish_each_name_has_its_place_and_keeps_it(cluster: Cluster) -> 
 
 def test_a_node_that_cannot_take_it_is_passed_over(cluster: Cluster) -> None:
     cluster.a.failure = NoSpaceError("create volume", "v", "full")
-    assert cluster.create("a", "b").volume_id.startswith(B)
+    for name in map(str, range(5)):
+        assert cluster.create("a", "b", name=name, chosen=False).volume_id.startswith(B)
     with pytest.raises(grpc.RpcError, match="full") as error:
-        cluster.create("a")
+        cluster.create("a", chosen=False)
     assert code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
     cluster.objects[0]["status"]["capacity"]["available"] = 0
     cluster.a.reset()
     assert cluster.create().volume_id.startswith(B)
     assert not cluster.a.asked()
+
+
+def test_a_node_that_was_chosen_and_cannot_take_it_lets_the_scheduler_choose_another(cluster: Cluster) -> None:
+    """Its pod may be unable to run on the node that is asked instead."""
+    cluster.a.failure = NoSpaceError("create volume", "v", "full")
+    with pytest.raises(grpc.RpcError, match="full") as error:
+        cluster.create("a", "b")
+    assert code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(grpc.RpcError, match="node c has no pool for it") as error:
+        cluster.create("c", "a", "b")
+    assert code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not cluster.b.asked()
 
 
 def test_a_node_out_of_reach_before_it_was_asked_lets_the_scheduler_choose_another(cluster: Cluster) -> None:
@@ -183,6 +198,7 @@ def test_a_node_that_goes_while_it_is_at_it_may_have_done_it(cluster: Cluster) -
 
 def test_a_copy_is_made_where_its_source_is(cluster: Cluster) -> None:
     assert cluster.create(source=cluster.b.handle(3)).volume_id.startswith(B)
+    # Also when the scheduler has chosen another node: it follows the volume.
     assert cluster.create("b", "a", source=cluster.a.handle(3)).volume_id.startswith(A)
     with pytest.raises(grpc.RpcError, match=r"its source .* is on node b") as error:
         cluster.create("a", source=cluster.b.handle(3))
@@ -233,7 +249,7 @@ def test_what_was_in_a_lost_pool_is_gone_and_new_volumes_go_elsewhere(cluster: C
     with pytest.raises(grpc.RpcError, match="declared lost") as error:
         cluster.stub.ControllerGetVolume(pb.ControllerGetVolumeRequest(volume_id=cluster.a.handle(1)))
     assert code(error) is grpc.StatusCode.NOT_FOUND
-    assert cluster.create("a", "b").volume_id.startswith(B)
+    assert cluster.create("a", "b", chosen=False).volume_id.startswith(B)
     assert len(cluster.stub.ListVolumes(pb.ListVolumesRequest()).entries) == 2
 
 

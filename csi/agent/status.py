@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from csi.kube.api import Object
+from csi.units import format_size
 from csi.volumes.reports import Capacity, Condition, NodeReport, PoolReport, Severity
 
 READY: Final = "Ready"
@@ -44,6 +45,7 @@ def status(
         "udevSync": pool.udev_sync,
         "data": _space(pool.data_used, pool.data_total),
         "metadata": _space(pool.metadata_used, pool.metadata_total),
+        "size": format_size(pool.data_total),
         "dataUsedPercent": _percent(pool.data_used, pool.data_total),
         "metadataUsedPercent": _percent(pool.metadata_used, pool.metadata_total),
         "extendable": pool.extendable,

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 import yaml
 
+from csi.agent.away import away
 from csi.agent.placing import POOL_FINALIZER, Placing, place
 from csi.agent.threads import Threads
 from csi.errors import BusyError, DriverError, ExistsError, NotFoundError
@@ -82,6 +84,7 @@ class Leader:
             if not self._threads.ending.is_set() and all(each.synced.is_set() for each in watched):
                 self._make_listed()
                 self._carry_out(self._plan())
+                self._speak_for_absent()
 
     def _make_listed(self) -> None:
         """Make the ThinPools of the list, and change those that are otherwise; what is not listed is left alone."""
@@ -132,6 +135,20 @@ class Leader:
                 ),
             )
         self._tell_conflicts(placing.conflicts)
+
+    def _speak_for_absent(self) -> None:
+        nodes = {each["metadata"]["name"]: each for each in self._nodes.objects()}
+        for name, conditions in away(self._pool_nodes.objects(), nodes, datetime.now(UTC)).items():
+            known = self._pool_nodes.get(name)
+            if known is not None:
+                # With the version that was looked at: what the node says meanwhile stands.
+                version = known["metadata"]["resourceVersion"]
+                body = {"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}}
+                self._try("write status of", lambda name=name, body=body: self._say(name, body))  # type: ignore[misc]
+
+    def _say(self, name: str, body: Object) -> None:
+        self._api.patch(THIN_POOL_NODES, name, body, subresource="status")
+        log.warning("node away", object=name)
 
     def _finalizers(self, resource: Resource, name: str, ours: list[str]) -> None:
         """Have just ``ours`` of our finalizers on the object; those of others stay."""

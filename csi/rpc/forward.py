@@ -122,7 +122,8 @@ class Forwarder:
         # Nothing was sent to a node that does not even answer this; of what is sent afterwards nobody knows.
         if link is None or not link.reaches(min(CONNECT, limit)):
             kind = PlacementError if elsewhere else UnavailableError
-            raise kind("reach", f"node {seat.node}", "it does not answer", way_out="see that its plugin's pod runs")
+            way_out = f"see that its plugin's pod runs; for good, have spec.lost of ThinPoolNode {seat.name} say so"
+            raise kind("reach", f"node {seat.node}", "it does not answer", way_out=way_out)
         try:
             answer = call(link.channel, limit)
         except grpc.RpcError as error:

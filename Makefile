@@ -15,7 +15,7 @@ OPTIONS := --disk 8G --disk 8G
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo image cluster test test-cluster lint unit kernel sanity guest proto format lock packages clean
+.PHONY: help demo image cluster chart test test-cluster test-faults lint unit kernel sanity guest proto manifests format lock packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,13 +24,16 @@ help: ## list the targets
 demo: packages $(VENV)/ready ## show the driver at work: a node on an embedded pool, driven as the kubelet would
 	@$(GUEST) --memory 2048 --disk 24G --timeout 600 -- tests/tools/demo
 
-test: packages $(VENV)/ready ## everything: lint, unit tests, tests in guest kernels, csi-sanity
+test: packages $(VENV)/ready ## everything: lint, unit tests, the chart, tests in guest kernels, csi-sanity
 	@$(SUITE) all
 
 test-cluster: packages $(VENV)/ready ## tests on a Kubernetes cluster of two nodes, in guests (T=tests/cluster/…)
 	@tests/tools/setup cluster >/dev/null
 	@$(PYTHON) -m tests.cluster.image >/dev/null
 	@$(SUITE) cluster $(T)
+
+test-faults: packages $(VENV)/ready ## crashes, power cuts, hostile input (ROUNDS=… for long, SEED=… to repeat, T=tests/faults/…)
+	@$(SUITE) faults $(T)
 
 cluster: packages $(VENV)/ready ## bring such a cluster up, with the driver in it, until Ctrl-C
 	@$(PYTHON) -m tests.cluster
@@ -50,6 +53,9 @@ lint: $(VENV)/ready ## ruff, mypy, layers, generated stubs, the wire contract
 unit: $(VENV)/ready ## unit tests, on this machine, with no privilege (T=tests/unit/…)
 	@$(PYTHON) -m pytest $(or $(T),tests/unit)
 
+chart: $(VENV)/ready ## helm lint, template tests, generated files (T=tests/chart/…)
+	@$(SUITE) chart $(T)
+
 kernel: packages $(VENV)/ready ## tests on a real kernel's thin pool, in guests (T=tests/kernel/…)
 	@$(SUITE) kernel $(T)
 
@@ -64,6 +70,9 @@ guest: override export CMD := $(value CMD)
 
 proto: $(VENV)/ready ## write csi/pb anew from proto/
 	tests/tools/proto generate
+
+manifests: $(VENV)/ready ## write deploy/ and the chart's README anew from the chart
+	@$(PYTHON) -m tests.tools.chart generate
 
 format: $(VENV)/ready ## lay out the code as lint wants it
 	$(VENV)/bin/ruff check --fix-only .

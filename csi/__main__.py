@@ -5,8 +5,11 @@ starts a thread, and ``--help`` answers without gRPC.
 """
 
 import importlib
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from csi.cli.arguments import parser
 
@@ -26,5 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
 
 
+def command() -> NoReturn:
+    """Run ``main`` and end the process with its status, whatever threads still wait for a disk or for the network.
+
+    The interpreter would wait for some of them, and abort if another came back while it takes itself apart.
+    """
+    status = main()
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

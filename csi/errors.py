@@ -73,6 +73,26 @@ class UnavailableError(DriverError):
     """The pool cannot serve now (not started, read-only, behind its catalog); it may later."""
 
 
+class KernelUnfitError(UnavailableError):
+    """The kernel lacks what a pool needs."""
+
+
+class DisksMissingError(UnavailableError):
+    """Some of the pool's disks are not there."""
+
+
+class DiskHangsError(UnavailableError):
+    """A disk does not answer, not even with an error."""
+
+
+class PoolGoneError(UnavailableError):
+    """The pool that was here is not on its disks any more; another is not made in its place."""
+
+
+class NeedsRepairError(UnavailableError):
+    """The pool's metadata is damaged, or could not be written; nothing is repaired by itself."""
+
+
 class DataLossError(DriverError):
     """What should hold data does not; nothing is formatted or repaired by itself."""
 
@@ -87,6 +107,10 @@ class CommandError(DriverError):
 
 class DevicesRefusedError(DriverError):
     """A disk is not blank, or not ours, and is left alone."""
+
+
+class NoDevicesError(DevicesRefusedError):
+    """None of the disks that were named is there."""
 
 
 class ForeignPoolError(DriverError):

@@ -79,6 +79,14 @@ POINTS: Final = (
     "ephemeral.after-mount",
     "ephemeral.after-unmount",
     "ephemeral.after-deactivate",
+    "repair.after-open",
+    "repair.after-clear",
+    "repair.after-dump",
+    "repair.after-spare",
+    "repair.after-draft",
+    "repair.after-restore",
+    "repair.after-keep",
+    "repair.after-swap",
 )
 
 

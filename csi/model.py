@@ -158,6 +158,24 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What an object of the cluster says of a volume or a snapshot; of another kind there is none."""
+
+    handle: Handle
+    kind: Kind
+    name: str | None
+    """The name it was made by; None where the object does not tell."""
+    size: Bytes
+    fs_type: FsType | None = None
+    """None for raw block, and for every snapshot: there it is not told."""
+    source: Handle | None = None
+    """The volume that a snapshot was cut from."""
+    group: GroupId | None = None
+    created: int = 0
+    """Nanoseconds since the epoch; 0 if it is not told."""
+
+
+@dataclass(frozen=True)
 class Group:
     """A group snapshot: every member was cut at one point in time."""
 

@@ -6,6 +6,7 @@ table). A wrong field is refused here, with its place in the file, before anythi
 
 import enum
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,10 +117,20 @@ def load_pools(path: Path) -> tuple[PoolSpec, ...]:
     if len(raw) > _MAX_FILE:
         raise InvalidRequestError("read pools file", str(path), "larger than 1 MiB")
     try:
-        document = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidRequestError("read pools file", str(path), f"not YAML: {error}") from error
+        document = read_yaml(raw)
+    except ValueError as error:
+        raise InvalidRequestError("read pools file", str(path), str(error)) from error
     return parse_pools(document, str(path))
+
+
+def read_yaml(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it says
+    """Return what a YAML document holds. Raise ValueError if it cannot be read."""
+    try:
+        return yaml.safe_load(text)
+    # Of values that it cannot make (2001-99-99, !!int '', a nesting too deep), PyYAML lets any of these out.
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
+        message = f"not YAML: {error}"
+        raise ValueError(message) from error
 
 
 def parse_pools(document: object, source: str) -> tuple[PoolSpec, ...]:
@@ -140,7 +151,7 @@ def parse_pools(document: object, source: str) -> tuple[PoolSpec, ...]:
 def _parse_pool(section: "_Section") -> PoolSpec:
     name = section.take("name", str, "")
     if not _NAME.fullmatch(name):
-        raise section.error("name", f"{name!r} is not a name (a-z, 0-9 and -, at most 63 characters)")
+        raise section.error("name", f"{_shown(name)} is not a name (a-z, 0-9 and -, at most 63 characters)")
     mode = section.choice("mode", Mode, Mode.DIRECT)
     devices, selector = _parse_devices(section)
     if mode is Mode.LOOP:
@@ -184,7 +195,7 @@ def _parse_devices(section: "_Section") -> tuple[tuple[str, ...], DeviceSelector
         paths = section.take("devices", list, [])
         for path in paths:
             if not isinstance(path, str) or not path.startswith("/") or "\0" in path or ".." in path.split("/"):
-                raise section.error("devices", f"{path!r} is not an absolute path")
+                raise section.error("devices", f"{_shown(path)} is not an absolute path")
         return tuple(paths), None
     selection = section.sub("devices")
     selector = DeviceSelector(
@@ -218,7 +229,7 @@ def _parse_adopt(section: "_Section") -> frozenset[PoolId]:
     ids = section.take("adopt", list, [])
     for text in ids:
         if not isinstance(text, str) or not is_pool_id(text):
-            raise section.error("adopt", f"{text!r} is not a pool id")
+            raise section.error("adopt", f"{_shown(text)} is not a pool id")
     return frozenset(PoolId(text) for text in ids)
 
 
@@ -254,7 +265,7 @@ class _Section:
                 raise self.error(key, "is empty")
             return default
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(key, f"must be {_KINDS[kind]}, not {value!r}")
+            raise self.error(key, f"must be {_KINDS[kind]}, not {_shown(value)}")
         return value
 
     def sub(self, key: str) -> "_Section":
@@ -266,18 +277,18 @@ class _Section:
         try:
             return kind(text)
         except ValueError:
-            raise self.error(key, f"must be one of {', '.join(kind)}, not {text!r}") from None
+            raise self.error(key, f"must be one of {', '.join(kind)}, not {_shown(text)}") from None
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         value = self.take(key, (int, float), default)  # type: ignore[arg-type]
         if not low <= value <= high:
-            raise self.error(key, f"must lie between {low:g} and {high:g}, not {value:g}")
+            raise self.error(key, f"must lie between {low:g} and {high:g}, not {_shown(value)}")
         return float(value)
 
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         value = self.take(key, int, default)
         if not low <= value <= high:
-            raise self.error(key, f"must lie between {low} and {high}, not {value}")
+            raise self.error(key, f"must lie between {low} and {high}, not {_shown(value)}")
         return int(value)
 
     def size(self, key: str, default: Bytes | None, low: Bytes, high: Bytes | None) -> Any:  # noqa: ANN401
@@ -289,13 +300,25 @@ class _Section:
         except ValueError as error:
             raise self.error(key, str(error)) from None
         if size < low or (high is not None and size > high):
-            raise self.error(key, f"{value!r} is out of bounds")
+            raise self.error(key, f"{_shown(value)} is out of bounds")
         return size
 
     def finish(self) -> None:
         unknown = sorted(set(self._fields) - self._taken)
         if unknown:
             raise self.error(unknown[0], f"unknown field (known: {', '.join(sorted(self._taken))})")
+
+
+_REPR: Final = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
+
+def _shown(value: object) -> str:
+    """Return a value as it may stand in a message: cut, however large and deep it is."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # sys.set_int_max_str_digits
+        return "a number of thousands of digits"
 
 
 _KINDS: Final[dict[Any, str]] = {

@@ -5,7 +5,17 @@ from collections.abc import Generator
 
 import pytest
 
-_KERNEL = ("tests/kernel/", "tests/sanity/")
+_KERNEL = (
+    "tests/kernel/",
+    "tests/sanity/",
+    "tests/faults/api/",
+    "tests/faults/catalog/",
+    "tests/faults/disks/",
+    "tests/faults/order/",
+    "tests/faults/process/",
+    "tests/faults/hostile/",
+    "tests/faults/space/",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -40,6 +40,8 @@ class Agent:
 
     def release(self, pool: Pool) -> None:
         """Close a pool and take it out of the kernel. Raise StateError while a volume is active."""
+        # Asked again and again while it is in use: it must be looked after all the time.
+        pool.require_no_volumes_active()
         self._end(pool, self._node.wanted.release)
 
     def remove(self, pool: Pool) -> None:
@@ -47,6 +49,8 @@ class Agent:
         self._end(pool, self._node.wanted.remove)
 
     def _end(self, pool: Pool, end: Callable[[Pool], None]) -> None:
+        # Whoever takes a pool apart whose disk hangs is stuck, and with it all that follows the cluster.
+        pool.require_answering("end pool", pool.spec.name)
         keeper = self._keepers.pop(pool.id, None)
         if keeper is not None:
             keeper.stop()
@@ -83,8 +87,8 @@ class _Keeper:
         self._pool = pool
         self._watch = EventWatch()
         self._threads = Threads(self._watch.wake, pool.reclaim_wanted.set)
-        monitor = Monitor(pool, self._watch)
-        self._threads.run(f"monitor {pool.spec.name}", lambda: monitor.run(self._threads.ending))
+        monitor = Monitor(pool, self._watch, self._threads.ending)
+        self._threads.run(f"monitor {pool.spec.name}", monitor.run)
         self._threads.run(f"reclaim {pool.spec.name}", self._reclaim)
         self._threads.run(f"trim {pool.spec.name}", self._trim)
 

@@ -1,9 +1,10 @@
 """A node of a cluster: follows the ThinPools that are wanted on it, and says in its ThinPoolNodes how they are."""
 
+import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -11,21 +12,28 @@ import structlog
 from csi import __version__
 from csi.agent import status
 from csi.agent.agent import Agent
-from csi.agent.following import follow
+from csi.agent.following import Following, follow
+from csi.agent.memory import Memory
 from csi.agent.threads import Threads
-from csi.errors import DriverError, InvalidRequestError, PoolBusyError
+from csi.errors import DriverError, InvalidRequestError, PoolBusyError, PoolGoneError, UnavailableError
 from csi.kube.api import Api, Object
 from csi.kube.event import Events
 from csi.kube.resources import THIN_POOL_NODES, THIN_POOLS
-from csi.kube.thin_pool import Wanted, conditions, wanted
+from csi.kube.thin_pool import Wanted, conditions, pool_id, wanted
 from csi.kube.watched import Watched
 from csi.model import DRIVER
+from csi.settings import PoolSpec
 from csi.volumes.node import Node
+from csi.volumes.pool import Pool
 from csi.volumes.reports import Capacity, Condition, NodeReport, PoolReport, Severity
 
 _LOOK_EVERY: Final = 5.0
 _REOPEN_EVERY: Final = 30.0
 _FIGURES_EVERY: Final = 30.0
+_AWAY: Final = 30.0
+"""The longest pause before a status is written again that the API did not take."""
+_PATIENCE: Final = 15.0
+"""Seconds from the start that the API gets to say what is wanted."""
 
 log = structlog.get_logger()
 
@@ -43,11 +51,12 @@ class Contact:
 class Cluster:
     """Follows and reports from a thread of its own, from ``start`` to ``stop``.
 
-    While the API cannot be reached, everything stays as it was wanted last.
+    While the API cannot be reached, everything stays as it was wanted last, over a new start of the plugin too.
     """
 
-    def __init__(self, node: Node, agent: Agent, api: Api, contact: Contact) -> None:
+    def __init__(self, node: Node, agent: Agent, api: Api, contact: Contact, memory: Memory) -> None:
         self._node = node
+        self._memory = memory
         self._agent = agent
         self._api = api
         self._contact = contact
@@ -60,13 +69,18 @@ class Cluster:
         """Pools that were removed, with the UID of the ThinPoolNode that was leaving."""
         self._not_ended: dict[str, str] = {}
         """Pools that should go and are in use, and what was said of it."""
+        self._steps: Following | None = None
+        """What was done last."""
         self._bad: dict[str, DriverError] = {}
         """Pools whose ThinPool asks for what cannot be, by name."""
         self._reopen_at = 0.0
+        self._patience_ends = 0.0
         self._told_at: dict[str, float] = {}
+        self._tell_at = 0.0
 
     def start(self) -> None:
         """Begin to watch."""
+        self._patience_ends = time.monotonic() + _PATIENCE
         self._pools.start()
         self._mine.start()
         self._threads.run("cluster", self._run)
@@ -83,13 +97,19 @@ class Cluster:
 
     def _run(self) -> None:
         while not self._threads.ending.is_set():
-            news = self._changed.wait(_LOOK_EVERY)
+            self._changed.wait(_LOOK_EVERY)
             self._changed.clear()
             if self._threads.ending.is_set():
                 return
             if self.synced():
-                self._follow(reopen=news)
+                try:
+                    self._follow()
+                except DriverError as error:
+                    # How the pools are must be told all the same, and our certificate with it.
+                    log.warning("not followed", why=str(error))
                 self._report()
+            elif time.monotonic() >= max(self._patience_ends, self._reopen_at):
+                self._follow_memory()
 
     # -- what is wanted -----------------------------------------------------------------------------------------
 
@@ -114,12 +134,14 @@ class Cluster:
                     found.append(Wanted(opened.spec, 0))
         return found
 
-    def _follow(self, *, reopen: bool) -> None:
+    def _follow(self) -> None:
+        """Do what is wanted. A pool that could not be opened is tried again when that changes, and now and then."""
         node = self._node
         uids = {each["spec"]["poolName"]: each["metadata"]["uid"] for each in self._mine.objects()}
         self._gone = {name: uid for name, uid in self._gone.items() if uids.get(name) == uid}
-        empty = {pool.spec.name: pool.empty() for pool in node.pools.values()}
+        empty = {pool.spec.name: _empty(pool) for pool in node.pools.values()}
         steps = follow(self._wanted(), empty, self._gone)
+        reopen, self._steps = steps != self._steps, steps
         for name in (*steps.release, *steps.remove):
             pool = node.wanted.by_name(name)
             if pool is None:
@@ -135,25 +157,73 @@ class Cluster:
                 if self._not_ended.get(name) != str(error):
                     log.warning("pool not ended", pool=name, why=str(error))
                 self._not_ended[name] = str(error)
-        node.wanted.want(steps.want)
-        now = time.monotonic()
-        if not node.ready() and (reopen or now >= self._reopen_at):
-            self._reopen_at = now + _REOPEN_EVERY
+        known = {each["spec"]["poolName"]: pool_id(each) for each in self._mine.objects()}
+        node.wanted.want([self._without_served(spec) for spec in steps.want], known)
+        if not node.ready() and (reopen or time.monotonic() >= self._reopen_at):
+            self._open()
+        known |= {pool.spec.name: str(pool.id) for pool in node.pools.values()}
+        self._memory.keep(
+            {each["metadata"]["name"]: each for each in self._pools.objects()}, self._mine.objects(), known
+        )
+
+    def _open(self) -> None:
+        self._reopen_at = time.monotonic() + _REOPEN_EVERY
+        try:
+            self._node.open(self._agent.watch)
+        except PoolBusyError as error:
+            # The node that served before us is about to end.
+            log.warning("waiting for a pool", why=str(error))
+            self._reopen_at = time.monotonic() + _LOOK_EVERY
+
+    def _follow_memory(self) -> None:
+        """Open what was wanted last and was made before, as long as the API does not say what is wanted now."""
+        recalled = []
+        for pool, mine in self._memory.recall():
             try:
-                node.open(self._agent.watch)
-            except PoolBusyError as error:
-                # The node that served before us is about to end.
-                log.warning("waiting for a pool", why=str(error))
-                self._reopen_at = now + _LOOK_EVERY
+                recalled.append((wanted(pool, mine), pool_id(mine)))
+            except InvalidRequestError as error:
+                log.warning("not opened from memory", pool=pool["metadata"]["name"], why=str(error))
+        served = {each.name: (replace(each.spec, adopt=frozenset()), made) for each, made in recalled if not each.lost}
+        self._reopen_at = time.monotonic() + _REOPEN_EVERY
+        if served:
+            log.warning("the cluster does not answer: what it wanted last is served", pools=sorted(served))
+            known = {name: made for name, (_, made) in served.items()}
+            self._node.wanted.want([spec for spec, _ in served.values()], known)
+            self._open()
+
+    def _without_served(self, spec: PoolSpec) -> PoolSpec:
+        """Return ``spec`` without those pools to adopt that another node serves: its disks may be seen by two."""
+        if not spec.adopt or self._node.wanted.by_name(spec.name) is not None:
+            return spec
+        try:
+            everywhere, _ = self._api.all(THIN_POOL_NODES)
+        except DriverError as error:
+            log.warning("nothing is adopted for now", pool=spec.name, why=str(error))
+            return replace(spec, adopt=frozenset())
+        served = {
+            pool_id(each)
+            for each in everywhere
+            if each["spec"]["nodeName"] != self._node.name
+            and conditions(each).get(status.READY, {}).get("status") == "True"
+        }
+        return replace(spec, adopt=spec.adopt - served)
 
     # -- what is ------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
+        if time.monotonic() < self._tell_at:
+            return
         node = self._node.report()
         reports = {pool.pool: pool for pool in node.pools}
         for mine in self._mine.objects():
             try:
                 self._tell(mine, node, reports.get(mine["spec"]["poolName"]))
+            except UnavailableError as error:
+                # Half of it by chance, so that not all nodes come back at once.
+                pause = _AWAY * random.uniform(0.5, 1.0)  # noqa: S311 - guards nothing
+                self._tell_at = time.monotonic() + pause
+                log.warning("status not written", object=mine["metadata"]["name"], why=str(error))
+                return
             except DriverError as error:
                 log.warning("status not written", object=mine["metadata"]["name"], why=str(error))
 
@@ -162,18 +232,22 @@ class Cluster:
         old = mine.get("status", {})
         generation = self._generation(name, old)
         found = list(report.conditions) if report else [self._absent(mine, name)]
+        if mine["spec"].get("lost") and report is not None:
+            said = "it was declared lost and is still in use here: nothing of it is served to the cluster"
+            found.insert(0, Condition("Lost", said, Severity.INACCESSIBLE))
         if name in self._bad:
             found.insert(0, Condition("InvalidSpec", str(self._bad[name]), Severity.DEGRADED))
         pool = self._node.wanted.by_name(name)
-        new: dict[str, Any] = {"poolID": "", "observedGeneration": generation, "driverVersion": __version__}
+        # What is not open is still the pool that it was: deletions, and whether another may be made, depend on it.
+        known = "" if self._is_gone(mine) else pool_id(mine)
+        new: dict[str, Any] = {"poolID": known, "observedGeneration": generation, "driverVersion": __version__}
         if report is not None:
             refused = pool.group.refused if pool else {}
             new = status.status(node, report, self._capacity(name) if pool else None, refused, generation)
             if pool is None:
-                # What could not be opened is still the pool that it was.
-                new["poolID"] = old.get("poolID", "")
+                new["poolID"] = known
         before = conditions(mine)
-        new["conditions"] = status.conditions(found, before, generation)
+        new["conditions"] = status.conditions(found, before, generation, served=pool is not None)
         new["address"] = self._contact.address
         new["certificate"] = self._contact.certificates()
         now = time.monotonic()
@@ -182,6 +256,12 @@ class Cluster:
             self._api.patch(THIN_POOL_NODES, mine["metadata"]["name"], {"status": new}, subresource="status")
             self._told_at[name] = now
             self._announce(mine, before, new["conditions"], found)
+
+    def _is_gone(self, mine: Object) -> bool:
+        """Tell whether the pool of a ThinPoolNode that is leaving was removed from its disks."""
+        name = mine["spec"]["poolName"]
+        leaving = "deletionTimestamp" in mine["metadata"]
+        return name in self._gone or (leaving and isinstance(self._node.closed.get(name), PoolGoneError))
 
     def _capacity(self, name: str) -> Capacity | None:
         try:
@@ -211,3 +291,12 @@ class Cluster:
         was_ready = before.get(status.READY, {}).get("status")
         if after[0]["status"] == "True" and was_ready != "True":
             self._events.write(mine, "PoolReady", "the pool is open", action="Open", warning=False)
+
+
+def _empty(pool: Pool) -> bool:
+    """Tell whether a pool is empty; one that does not tell is not."""
+    try:
+        return pool.empty()
+    except DriverError as error:
+        log.warning("not known whether the pool is empty", pool=pool.spec.name, why=str(error))
+        return False

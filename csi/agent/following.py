@@ -23,9 +23,13 @@ def follow(wanted: Sequence[Wanted], open_pools: Mapping[str, bool], gone: Colle
     """Return what is to be done.
 
     ``open_pools`` says of each open pool, by name, whether it is empty. ``gone`` are pools that were removed and whose
-    ThinPoolNode is still there: they are not made again.
+    ThinPoolNode is still there: they are not made again, and neither is one that leaves before it was made.
     """
-    served = [each for each in wanted if not each.lost and not (each.leaving and each.name in gone)]
+    served = [
+        each
+        for each in wanted
+        if not each.lost and not (each.leaving and (each.name in gone or not (each.made or each.name in open_pools)))
+    ]
     names = {each.name for each in served}
     doomed = [
         each.name for each in served if each.leaving and each.removal is Removal.DELETE and open_pools.get(each.name)

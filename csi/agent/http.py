@@ -1,5 +1,6 @@
 """HTTP for those who watch the process: metrics, and whether it lives and serves."""
 
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,6 +16,10 @@ Check = Callable[[], str]
 """Returns what is wrong; '' if nothing."""
 
 
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 class HttpServer:
     """Serves /metrics, /healthz (to be ended and started again if it fails) and /readyz on one address."""
 
@@ -22,8 +27,9 @@ class HttpServer:
         """Bind ``address``, ``host:port``. Raise InvalidRequestError, KernelError."""
         host, port = split(address)
         handler = _handler({"/healthz": healthy, "/readyz": ready}, registry)
+        kind = _Server6 if ":" in host else ThreadingHTTPServer
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = kind((host, port), handler)
         except OSError as error:
             why = error.strerror or "cannot be bound"
             raise KernelError("listen on", address, why, errno=error.errno or 0) from error
@@ -47,7 +53,8 @@ class HttpServer:
 
 
 def split(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``. Raise InvalidRequestError."""
+    """Return host and port of ``host:port``, of an IPv6 address in brackets or not. Raise InvalidRequestError."""
+    address = bracketed(address)
     try:
         parts = urlsplit(f"//{address}")
         host, port = parts.hostname, parts.port
@@ -56,6 +63,12 @@ def split(address: str) -> tuple[str, int]:
     if not host or port is None or parts.netloc != address:
         raise InvalidRequestError("listen on", address, "not an address: write 10.0.0.1:9810")
     return host, port
+
+
+def bracketed(address: str) -> str:
+    """Return ``host:port`` with the brackets that an IPv6 address needs: a pod's manifest cannot put them there."""
+    host, colon, port = address.rpartition(":")
+    return f"[{host}]:{port}" if colon and ":" in host and not host.startswith("[") else address
 
 
 def _handler(checks: dict[str, Check], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:

@@ -1,19 +1,20 @@
-"""What one controller of a cluster does for all: ThinPoolNodes made and let go, ThinPools told of."""
+"""What one controller of a cluster does for all: ThinPoolNodes made and let go, ThinPools and orphans told of."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-import yaml
 
-from csi.agent.away import away
+from csi.agent.orphans import Orphans
 from csi.agent.placing import POOL_FINALIZER, Placing, place
+from csi.agent.speaking import speak
 from csi.agent.threads import Threads
 from csi.errors import BusyError, DriverError, ExistsError, NotFoundError
 from csi.kube.api import Api, Object, Resource
 from csi.kube.event import Events
+from csi.kube.handles import named
 from csi.kube.resources import (
     API_VERSION,
     CSI_NODES,
@@ -26,6 +27,7 @@ from csi.kube.resources import (
 )
 from csi.kube.watched import Watched
 from csi.model import DRIVER
+from csi.settings import read_yaml
 
 _LOOK_EVERY: Final = 30.0
 _DEFAULTED: Final = frozenset({"mode", "removalPolicy"})
@@ -39,7 +41,15 @@ log = structlog.get_logger()
 class Leader:
     """Works from ``start`` to ``stop``, in a thread of its own."""
 
-    def __init__(self, api: Api, pools: Watched, pool_nodes: Watched, namespace: str, pools_config: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        pools: Watched,
+        pool_nodes: Watched,
+        namespace: str,
+        pools_config: str,
+        orphans: Orphans,
+    ) -> None:
         """``pools_config`` names a ConfigMap whose ``pools.yaml`` lists ThinPools to be made ('': none)."""
         self._api = api
         self._pools = pools
@@ -56,6 +66,7 @@ class Leader:
             self._listed = Watched(api, config_maps(namespace), self._changed.set, field_selector=selector)
             self._own.append(self._listed)
         self._bad_list = ""
+        self._orphans = orphans
         self._events = Events(api, DRIVER)
         self._threads = Threads(self._changed.set)
         self._conflicts: dict[str, list[str]] = {}
@@ -69,22 +80,36 @@ class Leader:
         for watched in self._own:
             watched.start()
         self._threads.run("leader", self._run)
+        self._threads.run("orphans", self._look_for_orphans)
 
     def stop(self) -> None:
         """Lead no more."""
         for watched in self._own:
             watched.stop()
         self._threads.stop()
+        self._orphans.forget()
+
+    def _synced(self) -> bool:
+        return all(each.synced.is_set() for each in (self._pools, self._pool_nodes, *self._own))
 
     def _run(self) -> None:
-        watched = (self._pools, self._pool_nodes, *self._own)
         while not self._threads.ending.is_set():
             self._changed.wait(_LOOK_EVERY)
             self._changed.clear()
-            if not self._threads.ending.is_set() and all(each.synced.is_set() for each in watched):
+            if not self._threads.ending.is_set() and self._synced():
                 self._make_listed()
-                self._carry_out(self._plan())
-                self._speak_for_absent()
+                placing = self._plan()
+                self._carry_out(placing)
+                self._speak(placing.conflicts)
+
+    def _look_for_orphans(self) -> None:
+        while not self._threads.ending.wait(self._orphans.pause):
+            if self._synced():
+                self._orphans.look(self._pool_nodes.objects(), self._named)
+
+    def _named(self) -> frozenset[str]:
+        """Return the handles of all volumes and snapshots that the cluster has."""
+        return named(self._volumes.objects(), self._contents.objects())
 
     def _make_listed(self) -> None:
         """Make the ThinPools of the list, and change those that are otherwise; what is not listed is left alone."""
@@ -92,7 +117,7 @@ class Leader:
         text = (objects[0].get("data") or {}).get("pools.yaml", "") if objects else ""
         try:
             changes = listed_changes(text, {each["metadata"]["name"]: each for each in self._pools.objects()})
-        except (yaml.YAMLError, ValueError) as error:
+        except ValueError as error:
             if str(error) != self._bad_list:
                 log.error("list of pools not read", why=str(error))  # noqa: TRY400 - one line, no traceback
             self._bad_list = str(error)
@@ -110,10 +135,8 @@ class Leader:
             self._pool_nodes.objects(),
             {each["metadata"]["name"]: each["metadata"].get("labels", {}) for each in self._nodes.objects()},
             {each["metadata"]["name"] for each in self._csi_nodes.objects() if _has_driver(each)},
-            {
-                *(handle[:_POOL_ID] for each in self._volumes.objects() if (handle := volume_handle(each))),
-                *(handle[:_POOL_ID] for each in self._contents.objects() if (handle := snapshot_handle(each))),
-            },
+            {handle[:_POOL_ID] for handle in self._named() if handle},
+            datetime.now(UTC),
         )
 
     def _carry_out(self, placing: Placing) -> None:
@@ -136,9 +159,9 @@ class Leader:
             )
         self._tell_conflicts(placing.conflicts)
 
-    def _speak_for_absent(self) -> None:
+    def _speak(self, conflicts: Mapping[str, Sequence[str]]) -> None:
         nodes = {each["metadata"]["name"]: each for each in self._nodes.objects()}
-        for name, conditions in away(self._pool_nodes.objects(), nodes, datetime.now(UTC)).items():
+        for name, conditions in speak(self._pool_nodes.objects(), nodes, conflicts, datetime.now(UTC)).items():
             known = self._pool_nodes.get(name)
             if known is not None:
                 # With the version that was looked at: what the node says meanwhile stands.
@@ -148,7 +171,7 @@ class Leader:
 
     def _say(self, name: str, body: Object) -> None:
         self._api.patch(THIN_POOL_NODES, name, body, subresource="status")
-        log.warning("node away", object=name)
+        log.warning("said in place of the node", object=name, reason=body["status"]["conditions"][0]["reason"])
 
     def _finalizers(self, resource: Resource, name: str, ours: list[str]) -> None:
         """Have just ``ours`` of our finalizers on the object; those of others stay."""
@@ -166,8 +189,8 @@ class Leader:
         try:
             call()
         except (ExistsError, NotFoundError, BusyError):
-            # Done already, or changed meanwhile: what is seen next tells.
-            self._changed.set()
+            # Done already, or changed meanwhile: what the watch brings next tells.
+            log.debug("overtaken", operation=operation)
         except DriverError as error:
             log.warning("not done", operation=operation, why=str(error))
 
@@ -187,17 +210,15 @@ class Leader:
 def listed_changes(text: str, pools: Mapping[str, Object]) -> dict[str, Object]:
     """Return what to create, or to merge into what is there, so that ThinPools are as listed, by name.
 
-    ``text`` is a YAML list of names and specs. Raise YAMLError, ValueError for anything else.
+    ``text`` is a YAML list of names and specs. Raise ValueError for anything else.
     """
-    listed = yaml.safe_load(text) or []
-    if not isinstance(listed, list) or not all(
-        isinstance(each, dict) and {*each} == {"name", "spec"} for each in listed
-    ):
+    listed = read_yaml(text) or []
+    if not isinstance(listed, list) or not all(map(_is_pool, listed)):
         message = "it is not a list of pools, each with name and spec"
         raise ValueError(message)
     changes: dict[str, Object] = {}
     for each in listed:
-        name, spec = str(each["name"]), each["spec"]
+        name, spec = each["name"], each["spec"]
         there = pools.get(name)
         if there is None:
             changes[name] = {"apiVersion": API_VERSION, "kind": "ThinPool", "metadata": {"name": name}, "spec": spec}
@@ -209,20 +230,13 @@ def listed_changes(text: str, pools: Mapping[str, Object]) -> dict[str, Object]:
     return changes
 
 
-def volume_handle(volume: Object) -> str:
-    """Return the handle of a PersistentVolume of ours; '' for another's."""
-    csi = volume.get("spec", {}).get("csi") or {}
-    return str(csi.get("volumeHandle", "")) if csi.get("driver") == DRIVER else ""
-
-
-def snapshot_handle(content: Object) -> str:
-    """Return the handle of a VolumeSnapshotContent of ours, of its volume while it is being cut; '' for another's."""
-    spec = content.get("spec", {})
-    if spec.get("driver") != DRIVER:
-        return ""
-    source = spec.get("source", {})
-    known = (content.get("status") or {}).get("snapshotHandle") or source.get("snapshotHandle")
-    return str(known or source.get("volumeHandle", ""))
+def _is_pool(listed: object) -> bool:
+    return (
+        isinstance(listed, dict)
+        and {*listed} == {"name", "spec"}
+        and isinstance(listed["name"], str)
+        and isinstance(listed["spec"], dict)
+    )
 
 
 def _has_driver(csi_node: Object) -> bool:

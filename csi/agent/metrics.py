@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -27,6 +27,15 @@ _GAUGES: Final = {
     "deferred_deletions": ("Deleted devices whose space is not given back yet.", "deferred_deletions"),
     "quarantined_devices": ("Devices that the catalog does not know.", "quarantined"),
 }
+
+
+ORPHANS: Final = f"{_PREFIX}_orphans"
+
+
+def orphans_gauge(registry: CollectorRegistry) -> Gauge:
+    """Return the gauge of what no object of the cluster names, which only the controller that leads sets."""
+    says = "Volumes and snapshots that no object of the cluster names; told by the controller that leads."
+    return Gauge(ORPHANS, says, ("pool", "node"), registry=registry)
 
 
 class Calls:
@@ -68,6 +77,7 @@ class PoolCollector(Collector):
             yield family
         yield self._open(report.pools)
         yield self._conditions(report.pools)
+        yield from self._volumes()
 
     def _open(self, pools: Iterable[PoolReport]) -> Metric:
         family = GaugeMetricFamily(f"{_PREFIX}_pool_open", "Whether the pool is served.", labels=("pool",))
@@ -82,3 +92,16 @@ class PoolCollector(Collector):
             for condition in {(each.reason, each.severity.value) for each in pool.conditions}:
                 family.add_metric((pool.pool, *condition), 1)
         return family
+
+    def _volumes(self) -> Iterable[Metric]:
+        labels = ("pool", "volume")
+        sizes = GaugeMetricFamily(f"{_PREFIX}_volume_size_bytes", "Size of a volume, by its handle.", labels=labels)
+        says = "What a volume in use maps in its pool, shared blocks too."
+        mapped = GaugeMetricFamily(f"{_PREFIX}_volume_mapped_bytes", says, labels=labels)
+        for each in self._node.in_use():
+            named = (each.pool, str(each.device.handle))
+            sizes.add_metric(named, each.device.size)
+            if each.mapped is not None:
+                mapped.add_metric(named, each.mapped)
+        yield sizes
+        yield mapped

@@ -20,9 +20,12 @@ from csi.volumes.pool import Pool
 # The event comes at the low-water mark, once; what it does not tell is found by looking now and then.
 _LOOK_EVERY: Final = 5.0
 _DISKS_EVERY: Final = 30.0
-# A freeze ends within 2 s. One that holds the lock longer is stuck, and only space ends it.
-_FREEZE_PATIENCE: Final = 3.0
+# A freeze ends within 2 s, and most within a tenth of one. On a full pool one that does not is stuck: only space ends
+# it, and in time only if it is given well before.
+_FREEZE_PATIENCE: Final = 0.5
 _REFILL_EVERY: Final = 0.2
+# Less than a thread is given to end in; only a write that a full pool holds up takes longer.
+_REFILL_ENDS_IN: Final = 8.0
 # The event comes for every device that is made or removed, too: a burst of volumes is one look.
 _LOOK_AT_MOST_EVERY: Final = 0.25
 
@@ -30,25 +33,35 @@ log = structlog.get_logger()
 
 
 class Monitor:
-    """Watches one pool from a thread of its own."""
+    """Watches one pool from a thread of its own, until ``ending`` is set and the watch woken."""
 
-    def __init__(self, pool: Pool, watch: EventWatch) -> None:
+    def __init__(self, pool: Pool, watch: EventWatch, ending: threading.Event) -> None:
         self._pool = pool
         self._watch = watch
+        self._ending = ending
         self._said: frozenset[tuple[str, str]] = frozenset()
         self._trouble = ""
         self._extension_stuck = False
         self._filling: threading.Thread | None = None
+        self._dropped = threading.Event()
+        """Set when the ballast was dropped that is being filled."""
         self._seen: PoolSpec | None = None
         self._look_for_disks_at = 0.0
 
-    def run(self, stop: threading.Event) -> None:
-        """Look and act until ``stop`` is set and the watch woken."""
+    def run(self) -> None:
+        """Look and act until the end; nothing of the monitor touches the pool afterwards."""
+        try:
+            self._run()
+        finally:
+            if self._filling is not None:
+                self._filling.join(_REFILL_ENDS_IN)
+
+    def _run(self) -> None:
         pause = 0.0
-        while not stop.is_set():
+        while not self._ending.is_set():
             if self._watch.wait(pause):
-                stop.wait(_LOOK_AT_MOST_EVERY)
-            if stop.is_set():
+                self._ending.wait(_LOOK_AT_MOST_EVERY)
+            if self._ending.is_set():
                 return
             try:
                 pause = self.look()
@@ -115,6 +128,7 @@ class Monitor:
     def _carry_out(self, step: Step) -> None:
         pool = self._pool
         if isinstance(step, DropBallast):
+            self._dropped.set()
             freed = sentinel.drop(pool)
             self._extension_stuck = False
             log.warning("pool is full: ballast given to it", pool=pool.spec.name, freed=format_size(freed))
@@ -127,12 +141,15 @@ class Monitor:
         """Refill in a thread of its own: if the pool is filled meanwhile, the write waits for what we are to extend."""
         if self._filling is None or not self._filling.is_alive():
             name = f"ballast {self._pool.spec.name}"
-            self._filling = threading.Thread(target=self._refill_now, args=(step,), name=name, daemon=True)
+            self._dropped = threading.Event()
+            self._filling = threading.Thread(
+                target=self._refill_now, args=(step, self._dropped), name=name, daemon=True
+            )
             self._filling.start()
 
-    def _refill_now(self, step: Bytes) -> None:
+    def _refill_now(self, step: Bytes, dropped: threading.Event) -> None:
         try:
-            sentinel.refill(self._pool, step)
+            sentinel.refill(self._pool, step, lambda: self._ending.is_set() or dropped.is_set())
         except DriverError as error:
             log.warning("ballast not refilled", pool=self._pool.spec.name, why=str(error))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from csi.kube.api import Object
@@ -11,6 +12,9 @@ POOL_FINALIZER: Final = "thinpool-csi.dev/nodes"
 """On a ThinPool: its ThinPoolNodes go first, and read it until then."""
 NODE_FINALIZER: Final = "thinpool-csi.dev/volumes"
 """On a ThinPoolNode: as long as volumes or snapshots of the cluster are in its pool."""
+
+_NAMED: Final = 5
+"""The most ThinPoolNodes that a message names."""
 
 
 @dataclass
@@ -39,6 +43,7 @@ def place(
     nodes: Mapping[str, Mapping[str, str]],
     drivers: Collection[str],
     used: Collection[str],
+    now: datetime,
 ) -> Placing:
     """Return what to do.
 
@@ -59,15 +64,16 @@ def place(
             done.hold.append(name)
         wanted = [node for node in sorted(drivers) if node in nodes and _selected(pool, nodes[node])]
         done.create += [_pool_node(pool, node) for node in wanted if (name, node) not in there]
+    claims = _claims(pool_nodes)
     for each in pool_nodes:
         name, owner = each["metadata"]["name"], by_name.get(each["spec"]["poolName"])
         if _leaving(each):
-            if _may_go(each, owner, used) and NODE_FINALIZER in each["metadata"].get("finalizers", []):
+            if _may_go(each, owner, used, claims) and NODE_FINALIZER in each["metadata"].get("finalizers", []):
                 done.let_go.append(name)
         elif owner is None or _leaving(owner) or _deselected(owner, nodes.get(each["spec"]["nodeName"])):
             done.delete.append(name)
-    done.statuses = _statuses(by_name, pool_nodes)
-    done.conflicts = _conflicts(pool_nodes)
+    done.statuses = _statuses(by_name, pool_nodes, now)
+    done.conflicts = {pool_id: sorted(names) for pool_id, names in claims.items() if len(names) > 1}
     return done
 
 
@@ -84,9 +90,13 @@ def _deselected(pool: Object, labels: Mapping[str, str] | None) -> bool:
     return labels is not None and not _selected(pool, labels)
 
 
-def _may_go(pool_node: Object, pool: Object | None, used: Collection[str]) -> bool:
+def _may_go(
+    pool_node: Object, pool: Object | None, used: Collection[str], claims: Mapping[str, Collection[str]]
+) -> bool:
     pool_id = pool_node.get("status", {}).get("poolID", "")
-    if pool_id in used:
+    # A pool whose disks were moved is another's now, and with it what the cluster has in it.
+    moved = set(claims.get(pool_id, ())) - {pool_node["metadata"]["name"]}
+    if pool_id in used and not moved:
         return False
     removal = (pool or {}).get("spec", {}).get("removalPolicy", Removal.KEEP)
     # The node takes the id away once it has removed the pool.
@@ -115,26 +125,49 @@ def _pool_node(pool: Object, node: str) -> Object:
     }
 
 
-def _statuses(pools: Mapping[str, Object], pool_nodes: Sequence[Object]) -> dict[str, Object]:
+def _statuses(pools: Mapping[str, Object], pool_nodes: Sequence[Object], now: datetime) -> dict[str, Object]:
     changed = {}
     for name, pool in pools.items():
-        mine = [each for each in pool_nodes if each["spec"]["poolName"] == name]
-        now = {"nodes": len(mine), "ready": sum(map(_is_ready, mine))}
         before: Mapping[str, Any] = pool.get("status", {})
-        if any(before.get(key) != value for key, value in now.items()):
-            changed[name] = now
+        mine = [each for each in pool_nodes if each["spec"]["poolName"] == name]
+        ready = sum(_says(each, "status", "True") for each in mine)
+        # A node that has no such disks is not waited for.
+        awaited = [each for each in mine if not _says(each, "reason", "NoDevices")]
+        unready = sorted(each["metadata"]["name"] for each in awaited if not _says(each, "status", "True"))
+        status = {
+            "nodes": len(mine),
+            "ready": ready,
+            "conditions": [_ready(ready, unready, before.get("conditions") or [], now)],
+        }
+        if any(before.get(key) != value for key, value in status.items()):
+            changed[name] = status
     return changed
 
 
-def _is_ready(pool_node: Object) -> bool:
+def _ready(ready: int, unready: Sequence[str], before: Sequence[Object], now: datetime) -> Object:
+    """Return the condition that says whether the pool can be used wherever it is wanted."""
+    holds = str(bool(ready) and not unready)
+    if unready:
+        more = f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else ""
+        reason, message = "NodesNotReady", f"see ThinPoolNode {', '.join(unready[:_NAMED])}{more}"
+    else:
+        reason, message = ("AllNodesReady", "") if ready else ("NoNodes", "no node that is selected has its disks")
+    same = next((each for each in before if each["type"] == "Ready" and each["status"] == holds), {})
+    moment = same.get("lastTransitionTime") or now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": "Ready", "status": holds, "reason": reason, "message": message, "lastTransitionTime": moment}
+
+
+def _says(pool_node: Object, field: str, value: str) -> bool:
+    """Tell whether its condition Ready has this status, or this reason."""
     listed = pool_node.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in listed)
+    return any(each["type"] == "Ready" and each[field] == value for each in listed)
 
 
-def _conflicts(pool_nodes: Sequence[Object]) -> dict[str, list[str]]:
+def _claims(pool_nodes: Sequence[Object]) -> dict[str, list[str]]:
+    """Return the ThinPoolNodes that claim each pool id; one that was given up claims nothing."""
     claims: dict[str, list[str]] = {}
     for each in pool_nodes:
         pool_id = each.get("status", {}).get("poolID", "")
-        if pool_id:
+        if pool_id and not each["spec"].get("lost"):
             claims.setdefault(pool_id, []).append(each["metadata"]["name"])
-    return {pool_id: sorted(names) for pool_id, names in claims.items() if len(names) > 1}
+    return claims

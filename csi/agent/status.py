@@ -9,6 +9,9 @@ from csi.units import format_size
 from csi.volumes.reports import Capacity, Condition, NodeReport, PoolReport, Severity
 
 READY: Final = "Ready"
+DEGRADED: Final = "Degraded"
+CONFLICT: Final = "Conflict"
+"""Said by the controller, for no node knows of the others."""
 _GOOD: Final = "Good"
 _MESSAGE: Final = 32768
 """The API's limit for a condition's message."""
@@ -69,24 +72,31 @@ def status(
 
 
 def conditions(
-    found: Sequence[Condition], before: Mapping[str, Object], generation: int, *, now: datetime | None = None
+    found: Sequence[Condition],
+    before: Mapping[str, Object],
+    generation: int,
+    *,
+    served: bool = True,
+    now: datetime | None = None,
 ) -> list[Object]:
-    """Return the conditions: Ready, and one for each thing that is not as it should be, the gravest first.
+    """Return the conditions: Ready and Degraded, and one for each thing that is not as it should be, the gravest first.
 
-    A condition that held ``before`` (by type) with the same status keeps its time.
+    ``served`` tells whether the pool is open. A condition that held ``before`` (by type) with the same status keeps its
+    time. What the controller said stays.
     """
     moment = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if CONFLICT in before:
+        found = [Condition(CONFLICT, before[CONFLICT]["message"], Severity.INACCESSIBLE), *found]
     worst = next((each for each in found if each.severity in _GRAVE), None)
     said = worst or next((each for each in found if each.severity is not Severity.INFO), None)
+    good = (_GOOD, "")
+    trouble = (said.reason, said.message) if said else good
+    unready = trouble if served or said or not found else (found[0].reason, found[0].message)
     listed = [
-        _condition(
-            READY,
-            holds=worst is None,
-            reason=said.reason if said else _GOOD,
-            message=said.message if said else "",
-        )
+        _condition(READY, holds=served and worst is None, reason=unready[0], message=unready[1]),
+        _condition(DEGRADED, holds=said is not None, reason=trouble[0], message=trouble[1]),
     ]
-    known = {READY}
+    known = {READY, DEGRADED}
     for each in found:
         if each.reason not in known:
             known.add(each.reason)
@@ -96,14 +106,25 @@ def conditions(
     for condition in listed:
         old = before.get(condition["type"], {})
         same = old.get("status") == condition["status"]
-        condition["lastTransitionTime"] = old.get("lastTransitionTime", moment) if same else moment
+        known = old.get("lastTransitionTime", moment)
+        # The controller's clock may be ahead of ours: what is said later is never of an earlier time.
+        condition["lastTransitionTime"] = known if same else max(moment, known)
         condition["observedGeneration"] = generation
     return listed
 
 
 def is_news(new: Object, old: Mapping[str, Any]) -> bool:
-    """Tell whether a status differs from the one that the cluster has in more than figures."""
-    return any(new[key] != old.get(key) for key in new if key not in _FIGURES)
+    """Tell whether a status differs from the one that the cluster has in more than figures.
+
+    What conditions say may hold figures too.
+    """
+    if _said(new.get("conditions")) != _said(old.get("conditions")):
+        return True
+    return any(new[key] != old.get(key) for key in new if key not in _FIGURES and key != "conditions")
+
+
+def _said(listed: Sequence[Object] | None) -> list[tuple[str, ...]]:
+    return [tuple(str(each.get(key, "")) for key in ("type", "status", "reason")) for each in listed or ()]
 
 
 def _condition(kind: str, *, holds: bool, reason: str, message: str) -> Object:

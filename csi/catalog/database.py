@@ -17,6 +17,8 @@ from csi.units import Bytes
 SCHEMA_VERSION: Final = 1
 FILE_NAME: Final = "catalog.db"
 
+_PATIENCE: Final = 10.0
+"""Seconds. A commit waits for the disk, everybody else for the commit."""
 _REBUILD: Final = "run 'thinpool-csi check --rebuild'"
 
 
@@ -27,7 +29,7 @@ class Database:
         self._db = connection
         self._pool = pool
         self._lock = threading.Lock()
-        self.on_disk: bool = connection.execute("PRAGMA database_list").fetchone()[2] != ""
+        self._file: str = connection.execute("PRAGMA database_list").fetchone()[2]
 
     @classmethod
     def create(cls, directory: Path | None, pool: PoolId, block_size: Bytes, ceiling: int) -> "Database":
@@ -77,18 +79,61 @@ class Database:
         return cls(connection, pool)
 
     def close(self) -> None:
-        """Write the log back and close."""
-        with self._lock:
-            self._db.close()
+        """Write the log back and close; one that a disk holds up is left as it is."""
+        if self._lock.acquire(timeout=_PATIENCE):
+            try:
+                self._db.close()
+            finally:
+                self._lock.release()
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it outlives the process."""
+        return self._file != ""
+
+    def room(self) -> Bytes | None:
+        """Return what can still be stored: what is free of the file system and within the file. None in memory.
+
+        Raise UnavailableError.
+        """
+        if not self.on_disk:
+            return None
+        with self.reading() as db:
+            (pages,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size"))
+        try:
+            there = os.statvfs(self._file)
+        except OSError as error:
+            why = "its file system does not answer"
+            raise UnavailableError("measure catalog", self._file, why, errno=error.errno or 0) from error
+        return Bytes(there.f_bavail * there.f_frsize + pages * size)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Hold the lock and lend the connection. Raise UnavailableError."""
-        with self._lock:
+        with self._turn("read catalog"):
             try:
                 yield self._db
             except sqlite3.Error as error:
                 raise self._unavailable("read catalog", error) from error
+
+    def touch(self) -> None:
+        """Read something, however long another is at it, for ever where its disk hangs. Raise UnavailableError."""
+        with self._lock:
+            try:
+                self._db.execute("SELECT ceiling FROM pool").fetchone()
+            except sqlite3.Error as error:
+                raise self._unavailable("read catalog", error) from error
+
+    @contextmanager
+    def _turn(self, operation: str) -> Iterator[None]:
+        """Hold the lock. Raise UnavailableError if the one who has it does not come to an end: its disk hangs."""
+        if not self._lock.acquire(timeout=_PATIENCE):
+            why = f"another has been at it for {_PATIENCE:g} s"
+            raise UnavailableError(operation, self._pool, why, way_out="look for a hung disk")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _unavailable(self, operation: str, error: sqlite3.Error) -> UnavailableError:
         way_out = "look at the space and the health of the catalog's file system"
@@ -102,7 +147,7 @@ class Database:
         commit or checkpoint (https://www.sqlite.org/pragma.html#pragma_synchronous); the order is kept.
         Raise UnavailableError.
         """
-        with self._lock:
+        with self._turn("write catalog"):
             try:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._db.execute("BEGIN IMMEDIATE")

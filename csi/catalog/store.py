@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from csi.catalog.claiming import add_lost, insert, stranger, take_up, update
 from csi.catalog.database import Database
 from csi.catalog.reconcile import reconcile
 from csi.catalog.row import COLUMNS, Counts, Draft, parse
-from csi.errors import DataLossError, UnavailableError
+from csi.errors import DataLossError, NoSpaceError
 from csi.model import (
     THIN_ID_LIMIT,
+    Claim,
     Device,
     FsType,
     Group,
@@ -59,6 +61,10 @@ class Catalog:
     def close(self) -> None:
         """Write the log back and close."""
         self._db.close()
+
+    def room(self) -> Bytes | None:
+        """Return what can still be stored; None in memory. Raise UnavailableError."""
+        return self._db.room()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -126,6 +132,10 @@ class Catalog:
             row = db.execute("SELECT volumes, snapshots, deleting, strangers, virtual FROM pool").fetchone()
         return Counts(row[0], row[1], row[2], row[3], Bytes(row[4]))
 
+    def touch(self) -> None:
+        """Read something, however long another is at it, for ever where its disk hangs. Raise UnavailableError."""
+        self._db.touch()
+
     def ceiling(self) -> tuple[int, int]:
         """Return the ceiling of reserved ids, and the ceiling that the kernel is known to have had."""
         with self._db.reading() as db:
@@ -146,17 +156,17 @@ class Catalog:
         Return them and the ceiling that the kernel must have before they are made. With ``group`` they are the members
         of a new group snapshot of that name, in the order of their sources, whose number is the first member's id.
         ``covered`` is the ceiling that the kernel has now.
-        Raise UnavailableError when the pool's ids are used up.
+        Raise NoSpaceError when the pool's ids are used up.
         """
         now = time.time_ns()
         with self._db.transaction(durable=True) as db:
             following, ceiling = db.execute("SELECT next_id, ceiling FROM pool").fetchone()
             after = following + len(drafts)
             if after > THIN_ID_LIMIT:
-                raise UnavailableError(
+                raise NoSpaceError(
                     "allocate thin id",
                     self._pool,
-                    "all 16,777,216 ids of the pool are used up",
+                    f"all {THIN_ID_LIMIT:,} ids of the pool are used up",
                     way_out="make another pool and move the volumes there",
                 )
             if after > ceiling:
@@ -300,41 +310,46 @@ class Catalog:
                 (ceiling, ceiling, ceiling),
             )
 
-    def rebuild(self, present: dict[ThinId, Bytes]) -> list[str]:
+    def rebuild(self, present: dict[ThinId, Bytes], claims: Sequence[Claim] = ()) -> list[str]:
         """Make the catalog agree with the pool, whose devices and least sizes are ``present``; durable.
 
-        Nothing is deleted from the pool: a device that is unknown is quarantined, one that is missing is called lost,
-        what may have been formatted since is never formatted. Return what was changed, a line each.
+        Nothing is deleted from the pool: a device that is unknown is quarantined unless it is claimed, one that is
+        missing is called lost, what may have been formatted since is never formatted. No id that is claimed is handed
+        out again. Return what was changed, a line each.
         """
         said: list[str] = []
         with self._db.transaction(durable=True) as db:
             rows = [parse(self._pool, row) for row in db.execute(f"SELECT {COLUMNS} FROM device").fetchall()]  # noqa: S608
             uncut = {row[0] for row in db.execute("SELECT group_id FROM snapshot_group WHERE cut = 0").fetchall()}
+            known = set()
             for device in rows:
                 changed, lines = reconcile(device, present.get(device.handle.thin), unsure=device.group in uncut)
                 said += lines
                 if changed is None:
                     db.execute("DELETE FROM device WHERE thin_id = ?", (device.handle.thin,))
-                elif changed != device:
-                    db.execute(
-                        "UPDATE device SET kind = ?, state = ?, name = ?, size = ?, group_id = ?, fs_state = ?"
-                        " WHERE thin_id = ?",
-                        (
-                            *(changed.kind, changed.state, changed.name, changed.size, changed.group, changed.fs_state),
-                            device.handle.thin,
-                        ),
-                    )
+                    continue
+                known.add(device.handle.thin)
+                if changed != device:
+                    update(db, changed)
             db.execute("DELETE FROM snapshot_group WHERE cut = 0")
-            known = {device.handle.thin for device in rows}
             for thin, size in sorted(present.items()):
                 if thin not in known:
-                    db.execute(
-                        f"INSERT INTO device ({COLUMNS}) VALUES"  # noqa: S608 - constant
-                        " (?, 'quarantined', 'ready', NULL, ?, NULL, '', NULL, 'unknown', NULL, 1, 'auto', 0, ?)",
-                        (thin, size, time.time_ns()),
-                    )
+                    insert(db, stranger(Handle(self._pool, thin), size))
                     said.append(f"{Handle(self._pool, thin)}: not in the catalog, quarantined")
+            for claim in claims:
+                if claim.handle.thin not in known | present.keys():
+                    add_lost(db, claim)
+                    said.append(f"{claim.handle}: not in the pool, its data is lost")
+            if claims:
+                above = max(claim.handle.thin for claim in claims) + 1
+                db.execute("UPDATE pool SET next_id = max(next_id, ?), ceiling = max(ceiling, ?)", (above, above))
+            said += take_up(db, self._pool, claims)
         return said
+
+    def claim(self, claims: Sequence[Claim]) -> list[str]:
+        """Let what is in quarantine and is claimed be what the claim says; durable. Return what was changed."""
+        with self._db.transaction(durable=True) as db:
+            return take_up(db, self._pool, claims)
 
     # -- inside -------------------------------------------------------------------------------------------------
 

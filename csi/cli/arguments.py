@@ -12,13 +12,15 @@ _Formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
 
 ENDPOINT: Final = "unix:///var/lib/kubelet/plugins/thinpool-csi.dev/csi.sock"
 
+_DAY: Final = 86400
+
 CONTROLLER_ENDPOINT: Final = "unix:///csi/csi.sock"
 
 _EPILOG: Final = """\
 exit status:
   0  done
   1  failed; one line on standard error says why and what to do
-  2  wrong usage (and for 'check': could not check)
+  2  wrong usage (and for 'check' and 'repair': could not do it)
 
 examples:
   thinpool-csi demo                       see it work, on sparse files, in a minute
@@ -77,6 +79,22 @@ examples:
   thinpool-csi check --rebuild    the catalog was lost or is an old copy: the running
                                   node takes the pool's metadata as the truth; nothing
                                   is deleted, nothing is formatted
+  kubectl get pv,volumesnapshotcontents -o json | thinpool-csi check --rebuild --objects -
+                                  besides, what the node finds in quarantine and the
+                                  cluster names is a volume or a snapshot again
+"""
+
+_ORPHANS: Final = """\
+Of the nodes' volumes and snapshots, those that no PersistentVolume and no
+VolumeSnapshotContent of the cluster names. The controller looks for them each
+minute, and tells of one that has been so for five. Nothing is ever
+removed by itself: an orphan may be what somebody restores from.
+
+examples:
+  kubectl exec -n thinpool-csi deploy/thinpool-csi-controller -c controller -- thinpool-csi orphans
+  thinpool-csi orphans --remove vq3kxnc5ha-0000002a
+      In the controller's container, which can reach the nodes. Refused if an object
+      names it by now, or if it is in use. With a member of a group goes the group.
 """
 
 _DEACTIVATE: Final = """\
@@ -86,6 +104,24 @@ a node serves them or a volume is in use.
 examples:
   thinpool-csi deactivate
   thinpool-csi deactivate --pools pools.yaml
+"""
+
+_REPAIR: Final = """\
+For a pool that is closed with the condition NeedsRepair. No node may serve it (one that
+could not open it may run, and opens it afterwards) and no volume of it may be in use.
+Without --yes nothing is changed, and what would be done is said: if thin_check finds the
+metadata sound, the kernel's mark is taken away; else what can be read of it is
+written anew, verified, and put in its place. The old metadata is kept.
+
+exit status:
+  0  nothing is lost
+  1  volumes or snapshots are lost, each is named, or all of them are suspect
+  2  not repaired; the metadata is as it was
+
+examples:
+  thinpool-csi repair --pool fast --pools pools.yaml          say what would be done
+  thinpool-csi repair --pool fast --pools pools.yaml --yes    do it
+  thinpool-csi repair --pool fast --node-name node-a          in a cluster's node
 """
 
 _DEMO: Final = """\
@@ -111,7 +147,9 @@ def parser() -> argparse.ArgumentParser:
     _add_node(commands)
     _add_controller(commands)
     _add_questions(commands)
+    _add_orphans(commands)
     _add_deactivate(commands)
+    _add_repair(commands)
     _add_demo(commands)
     return top
 
@@ -151,7 +189,7 @@ def _add_node(commands: "_Commands[argparse.ArgumentParser]") -> None:
     cluster.add_argument(
         "--controllers-config", metavar="NAME", help="the ConfigMap with the controllers' certificates"
     )
-    cluster.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
+    _add_kubeconfig(cluster)
     _add_log(node, "json", "info")
 
 
@@ -174,8 +212,15 @@ def _add_controller(commands: "_Commands[argparse.ArgumentParser]") -> None:
     controller.add_argument(
         "--pools-config", default="", metavar="NAME", help="a ConfigMap that lists ThinPools to be made, in pools.yaml"
     )
+    controller.add_argument(
+        "--orphan-after",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="tell of a volume or snapshot that no object names for so long (default: 300)",
+    )
     controller.add_argument("--lease", required=True, metavar="NAME", help="the lease by which one controller leads")
-    controller.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
+    _add_kubeconfig(controller)
     _add_log(controller, "json", "info")
 
 
@@ -193,6 +238,12 @@ def _add_questions(commands: "_Commands[argparse.ArgumentParser]") -> None:
             command.add_argument(
                 "--rebuild", action="store_true", help="make a catalog that is behind agree with its pool first"
             )
+            command.add_argument(
+                "--objects",
+                default="",
+                metavar="FILE",
+                help="with --rebuild: PersistentVolumes and VolumeSnapshotContents in JSON; -: from standard input",
+            )
         _add_place(command.add_argument_group("if no node is running", "the idle pools are read, as root:"))
         _add_log(command, "console", "warning")
     commands.choices["snapshots"].set_defaults(module="csi.cli.volumes")
@@ -200,10 +251,32 @@ def _add_questions(commands: "_Commands[argparse.ArgumentParser]") -> None:
     commands.choices["snapshots"].set_defaults(kind="snapshot")
 
 
+def _add_orphans(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    orphans = _add(commands, "orphans", "list what the nodes hold and nothing in the cluster names", _ORPHANS)
+    orphans.add_argument("--remove", action="append", metavar="HANDLE", help="remove this one; may be repeated")
+    orphans.add_argument(
+        "--endpoint",
+        default=CONTROLLER_ENDPOINT,
+        metavar="unix://PATH",
+        help="where the controller serves (default: %(default)s)",
+    )
+    orphans.add_argument("--output", choices=("text", "json"), default="text", help="default: %(default)s")
+    _add_kubeconfig(orphans)
+    _add_log(orphans, "console", "warning")
+
+
 def _add_deactivate(commands: "_Commands[argparse.ArgumentParser]") -> None:
     deactivate = _add(commands, "deactivate", "take the idle pools out of the kernel", _DEACTIVATE)
     _add_place(deactivate)
     _add_log(deactivate, "console", "error")
+
+
+def _add_repair(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    repair = _add(commands, "repair", "repair the metadata of a pool that is closed", _REPAIR)
+    repair.add_argument("--pool", required=True, metavar="NAME", help="the pool")
+    repair.add_argument("--yes", action="store_true", help="do it")
+    _add_place(repair)
+    _add_log(repair, "console", "error")
 
 
 def _add_demo(commands: "_Commands[argparse.ArgumentParser]") -> None:
@@ -239,11 +312,26 @@ def _add_place(command: argparse._ActionsContainer) -> None:
         )
 
 
+def _add_kubeconfig(command: argparse._ActionsContainer) -> None:
+    command.add_argument("--kubeconfig", default="", metavar="FILE", help="default: as the pod's service account")
+
+
 def _add_log(command: argparse.ArgumentParser, form: str, level: str) -> None:
     command.add_argument("--log-format", choices=("json", "console"), default=form, help="default: %(default)s")
     command.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default=level, help="default: %(default)s"
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= _DAY:
+        message = f"{text!r} is not a number of seconds from 1 to {_DAY}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
 def _absolute(text: str) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import errno
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -31,8 +31,8 @@ class Source(Protocol):
     def devices(self, kind: str) -> "pb.ListDevicesResponse":
         """Return the volumes or snapshots."""
 
-    def check(self, *, rebuild: bool) -> "pb.CheckResponse":
-        """Compare catalogs and pools."""
+    def check(self, *, rebuild: bool, claims: "Sequence[pb.Claim]" = ()) -> "pb.CheckResponse":
+        """Compare catalogs and pools; with ``rebuild`` make them agree, and what is claimed what the claims say."""
 
 
 @contextmanager

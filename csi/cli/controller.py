@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import threading
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -12,16 +13,19 @@ from prometheus_client import CollectorRegistry
 from csi import __version__, log
 from csi.agent.http import HttpServer
 from csi.agent.leader import Leader
-from csi.agent.metrics import Calls
+from csi.agent.metrics import Calls, orphans_gauge
+from csi.agent.orphans import Orphans
+from csi.agent.published import Published
 from csi.agent.threads import Threads
 from csi.errors import DriverError
 from csi.kube.api import Api
 from csi.kube.lease import Election
-from csi.kube.resources import THIN_POOL_NODES, THIN_POOLS, config_maps
+from csi.kube.resources import THIN_POOL_NODES, THIN_POOLS
 from csi.kube.watched import Watched
 from csi.rpc.endpoint import socket_path
 from csi.rpc.fleet import Fleet
 from csi.rpc.forward import Channels, Forwarder
+from csi.rpc.inventory import Inventory
 from csi.rpc.router_server import router_server
 from csi.rpc.trust import CONTROLLER, Own
 
@@ -57,6 +61,7 @@ class _Service:
         self._options = options
         self._api = Api.connect(options.kubeconfig)
         self._own = Own(CONTROLLER)
+        self._published = Published(self._api, options.namespace, options.controllers_config, options.pod_name)
         self._pools = Watched(self._api, THIN_POOLS, self._wake)
         self._pool_nodes = Watched(self._api, THIN_POOL_NODES, self._wake)
         self._leader: Leader | None = None
@@ -64,6 +69,8 @@ class _Service:
         self._forwarder = Forwarder(Channels(self._own))
         registry = CollectorRegistry()
         fleet = Fleet(self._pool_nodes.objects)
+        grace = timedelta(seconds=options.orphan_after)
+        self._orphans = Orphans(self._api, Inventory(fleet, self._forwarder).of, orphans_gauge(registry), grace)
         self._server = router_server(
             fleet,
             self._forwarder,
@@ -71,28 +78,30 @@ class _Service:
             self._pool_nodes.synced.is_set,
             Calls(registry).observe,
         )
+        self._election = Election(
+            self._api, options.namespace, options.lease, options.pod_name, self._lead, self._follow
+        )
         self._http = HttpServer(options.metrics, registry, healthy=lambda: "", ready=self._unready)
 
     def serve(self, ending: threading.Event) -> None:
         """Serve until ``ending`` is set."""
-        self._publish()
+        self._published.write(self._own.published())
         self._http.start()
         self._pools.start()
         self._pool_nodes.start()
         self._threads.run("certificates", self._keep_published)
-        options = self._options
-        Election(self._api, options.namespace, options.lease, options.pod_name, self._lead, self._follow).start()
+        self._election.start()
         self._server.start()
-        structlog.get_logger().info("ready", endpoint=options.endpoint)
+        structlog.get_logger().info("ready", endpoint=self._options.endpoint)
         while not ending.wait(_LOOK_EVERY):
             pass
 
     def close(self) -> None:
-        """Take everything apart; our certificate goes first."""
+        """Take everything apart; our certificate goes when the last call is answered."""
         self._threads.stop()
-        self._withdraw()
-        self._follow()
         self._server.stop(_GRACE)
+        self._election.stop()
+        self._withdraw()
         self._forwarder.close()
         self._pools.stop()
         self._pool_nodes.stop()
@@ -109,7 +118,9 @@ class _Service:
     def _lead(self) -> None:
         structlog.get_logger().info("leading")
         options = self._options
-        leader = Leader(self._api, self._pools, self._pool_nodes, options.namespace, options.pools_config)
+        leader = Leader(
+            self._api, self._pools, self._pool_nodes, options.namespace, options.pools_config, self._orphans
+        )
         leader.start()
         self._leader = leader
 
@@ -126,24 +137,18 @@ class _Service:
 
     # -- our certificate ----------------------------------------------------------------------------------------
 
-    def _publish(self) -> None:
-        """Write our certificates where the nodes read them. Raise DriverError."""
-        self._write(self._own.published())
-
     def _keep_published(self) -> None:
         while not self._threads.ending.wait(_PUBLISH_EVERY):
             self._own.renew()
             try:
-                self._publish()
+                self._published.write(self._own.published())
+                if self._leader is not None:
+                    self._published.forget_gone()
             except DriverError as error:
                 structlog.get_logger().warning("certificate not published", why=str(error))
 
     def _withdraw(self) -> None:
         try:
-            self._write(None)
+            self._published.withdraw()
         except DriverError as error:
             structlog.get_logger().warning("certificate not withdrawn", why=str(error))
-
-    def _write(self, pem: str | None) -> None:
-        body = {"data": {self._options.pod_name: pem}}
-        self._api.patch(config_maps(self._options.namespace), self._options.controllers_config, body)

@@ -1,7 +1,7 @@
 """Reading pools that no node serves. The guard of freezes is forked before this imports anything of gRPC."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,10 @@ class Idle:
         wanted = self._pb.DEVICE_KIND_VOLUME if kind == "volume" else self._pb.DEVICE_KIND_SNAPSHOT
         return self._admin.ListDevices(self._pb.ListDevicesRequest(kind=wanted), self._context)
 
-    def check(self, *, rebuild: bool) -> "pb.CheckResponse":
+    def check(self, *, rebuild: bool, claims: "Sequence[pb.Claim]" = ()) -> "pb.CheckResponse":
         """Compare catalogs and pools. Raise StateError for ``rebuild``: an idle pool is only read."""
         if rebuild:
             raise StateError(
                 "rebuild", "the catalog", "no node is running, and idle pools are only read", way_out="start the node"
             )
-        return self._admin.Check(self._pb.CheckRequest(), self._context)
+        return self._admin.Check(self._pb.CheckRequest(claims=claims), self._context)

@@ -5,13 +5,15 @@ from typing import Final
 
 from csi.agent.agent import Agent
 from csi.agent.cluster import Cluster, Contact
+from csi.agent.http import bracketed
+from csi.agent.memory import Memory
 from csi.agent.threads import Threads
 from csi.kube.api import Api
 from csi.kube.resources import config_maps
 from csi.kube.watched import Watched
 from csi.rpc.interceptor import Observe
 from csi.rpc.server import TcpServer, controller_server
-from csi.rpc.trust import NODE, Own, node_credentials
+from csi.rpc.trust import NODE, Own
 from csi.volumes.node import Node
 
 _RENEW_EVERY: Final = 600.0
@@ -25,8 +27,9 @@ class Member:
         api = Api.connect(options.kubeconfig)
         self._node = node
         self._own = Own(NODE)
-        self._address: str = options.listen
-        self._cluster = Cluster(node, agent, api, Contact(options.listen, self._own.published))
+        self._address = bracketed(options.listen)
+        memory = Memory(options.state_dir / "wanted.json")
+        self._cluster = Cluster(node, agent, api, Contact(self._address, self._own.published), memory)
         self._controllers = Watched(
             api,
             config_maps(options.namespace),
@@ -48,8 +51,7 @@ class Member:
 
     def server(self, observe: Observe) -> TcpServer:
         """Return the server for the controllers, not yet started."""
-        credentials = node_credentials(self._own, self._trusted)
-        return controller_server(self._node, self._address, credentials, observe)
+        return controller_server(self._node, self._address, self._own, self._trusted, observe)
 
     def synced(self) -> bool:
         """Tell whether the cluster has said what it wants."""

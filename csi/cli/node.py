@@ -1,7 +1,6 @@
 """``thinpool-csi node``: opens the pools, looks after them, and serves them over CSI until it is told to end."""
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -49,10 +48,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"thinpool-csi: {error}", file=sys.stderr)
     stuck = service.close()
     if stuck:
-        # A thread that waits for a disk would keep the interpreter for as long.
         structlog.get_logger().warning("ended with calls under way", calls=stuck)
-        sys.stderr.flush()
-        os._exit(status)
     return status
 
 
@@ -93,7 +89,7 @@ class _Service:
                 pool=specs[0].name,
                 directory=str(options.state_dir),
             )
-        place = find_place(options)
+        place = find_place(options, in_cluster=options.cluster)
         self._closing.append(place.freezer.close)
         # A bad endpoint is better known before a pool is made.
         socket_path(options.endpoint)

@@ -1,19 +1,13 @@
 """From options to the pools that are wanted and the place that they are served at."""
 
 import argparse
-import contextlib
 import os
-from typing import Final
 
-from csi import process
+from csi.dm import kernel
 from csi.dm.freezer import Freezer
-from csi.dm.ioctl import CONTROL, Control
-from csi.errors import CommandError, UnavailableError
+from csi.errors import NotFoundError, UnavailableError
 from csi.settings import EMBEDDED, PoolSpec, load_pools
 from csi.volumes.opening import Place
-
-TARGET: Final = "thin-pool"
-_MODPROBE_DEADLINE: Final = 30.0
 
 
 def wanted_pools(options: argparse.Namespace) -> tuple[PoolSpec, ...]:
@@ -23,43 +17,42 @@ def wanted_pools(options: argparse.Namespace) -> tuple[PoolSpec, ...]:
     return (EMBEDDED,)
 
 
-def find_place(options: argparse.Namespace) -> Place:
+def wanted_pool(options: argparse.Namespace) -> PoolSpec:
+    """Return the pool that ``--pool`` names, in a cluster's node as the cluster wanted it last.
+
+    Raise NotFoundError, InvalidRequestError.
+    """
+    # Only here: it loads Kubernetes' client.
+    from csi.agent.memory import Memory  # noqa: PLC0415
+    from csi.kube.thin_pool import pool_spec  # noqa: PLC0415
+
+    if options.pools is None:
+        for pool, _ in Memory(options.state_dir / "wanted.json").recall():
+            if pool["metadata"]["name"] == options.pool:
+                return pool_spec(pool)
+    for spec in wanted_pools(options):
+        if spec.name == options.pool:
+            return spec
+    raise NotFoundError("find pool", options.pool, "no pool of this name is wanted here", way_out="see --pools")
+
+
+def find_place(options: argparse.Namespace, *, in_cluster: bool = False) -> Place:
     """Start the guard of freezes, open the device-mapper, and return the place that the options name.
 
     To be called in the main thread before any other is started and before grpc is imported (see Freezer.start). Raise
-    UnavailableError if this is not root, or the kernel has no thin pools.
+    UnavailableError if this is not root, or the kernel has no thin pools; ``in_cluster`` that is told of each pool.
     """
     if os.geteuid() != 0:
         raise UnavailableError("use", "the device-mapper", "only root may", way_out="run it as root")
     freezer = Freezer.start()
+    control = kernel.open_control()
+    if not in_cluster:
+        kernel.require_thin_pools(control)
     return Place(
         node_name=options.node_name,
         state_dir=options.state_dir,
         run_dir=options.run_dir,
         kubelet_dir=options.kubelet_dir,
-        control=_control(),
+        control=control,
         freezer=freezer,
     )
-
-
-def _control() -> Control:
-    if not os.path.exists(CONTROL):
-        _load("dm-mod")
-    control = Control()
-    if TARGET not in control.target_versions():
-        _load("dm-thin-pool")
-        if TARGET not in control.target_versions():
-            raise UnavailableError(
-                "use",
-                "the device-mapper",
-                "the kernel has no thin pools",
-                way_out="load the module dm-thin-pool (modprobe dm-thin-pool), or use a kernel that has it;"
-                " a container needs the host's /lib/modules",
-            )
-    return control
-
-
-def _load(module: str) -> None:
-    # It may be built in, forbidden or missing: whether it worked is asked of the kernel.
-    with contextlib.suppress(CommandError):
-        process.run(["modprobe", module], deadline=_MODPROBE_DEADLINE)

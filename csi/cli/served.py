@@ -1,6 +1,6 @@
 """Asking a node that is running, over its socket."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -46,9 +46,9 @@ class Served:
         wanted = pb.DEVICE_KIND_VOLUME if kind == "volume" else pb.DEVICE_KIND_SNAPSHOT
         return self._ask(lambda: self._stub.ListDevices(pb.ListDevicesRequest(kind=wanted), timeout=DEADLINE))
 
-    def check(self, *, rebuild: bool) -> pb.CheckResponse:
-        """Compare catalogs and pools."""
-        return self._ask(lambda: self._stub.Check(pb.CheckRequest(rebuild=rebuild), timeout=DEADLINE))
+    def check(self, *, rebuild: bool, claims: Sequence[pb.Claim] = ()) -> pb.CheckResponse:
+        """Compare catalogs and pools; with ``rebuild`` make them agree, and what is claimed what the claims say."""
+        return self._ask(lambda: self._stub.Check(pb.CheckRequest(rebuild=rebuild, claims=claims), timeout=DEADLINE))
 
     def _ask(self, call: Callable[[], _Answer]) -> _Answer:
         try:

@@ -78,6 +78,15 @@ def zero(path: str, offset: Bytes = Bytes(0)) -> None:
             _ioctl("zero", path, descriptor, _BLKZEROOUT, bytearray(struct.pack("=QQ", start, length)))
 
 
+def flush(path: str) -> None:
+    """See that what was written to the block device at ``path`` outlives a power cut. Raise KernelError."""
+    with _opened(path, os.O_RDONLY) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise KernelError("flush", path, "not all was written", errno=error.errno or 0) from error
+
+
 @contextmanager
 def exclusive(path: str) -> Iterator[int]:
     """Hold the lock of the device or lock file at ``path`` for the body; yield the descriptor that holds it.

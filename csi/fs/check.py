@@ -24,6 +24,9 @@ _ZEROS: Final = ((0, MIB), (64 * MIB, 4096))
 
 _EXT4_SUPERBLOCK: Final = 1024
 _EXT4_MAGIC: Final = 0xEF53
+_EXT4_LARGEST_BLOCK: Final = 6
+"""64 KiB, as the power of two above 1 KiB (fs/ext4/ext4.h, ``EXT4_MAX_BLOCK_LOG_SIZE``)."""
+_XFS_SUPERBLOCK: Final = 512
 _XFS_SMALLEST_GROUP: Final = 64
 """In blocks (fs/xfs/libxfs/xfs_ag.h, ``XFS_MIN_AG_BLOCKS``)."""
 
@@ -121,7 +124,7 @@ def needs_growth(device: str, mount_point: str, fs_type: FsType) -> bool:
     except OSError as error:
         raise KernelError("measure", mount_point, "no answer", errno=error.errno or 0) from error
     if fs_type is FsType.XFS:
-        return _xfs_can_grow(_read(device, 0, 512), found.f_blocks, size, device)
+        return _xfs_can_grow(_read(device, 0, _XFS_SUPERBLOCK), found.f_blocks, size, device)
     return size - found.f_blocks * found.f_frsize >= found.f_frsize
 
 
@@ -170,6 +173,8 @@ def _ext4_can_grow(superblock: bytes, size: Bytes, device: str) -> bool:
     """
     if len(superblock) < _EXT4_SUPERBLOCK or _number("<H", superblock, 0x38) != _EXT4_MAGIC:
         raise KernelError("measure", device, "no ext4 superblock", errno=errno.EUCLEAN)
+    if not _number("<I", superblock, 0x20) or _number("<I", superblock, 0x18) > _EXT4_LARGEST_BLOCK:
+        raise KernelError("measure", device, "its ext4 superblock is damaged", errno=errno.EUCLEAN)
     blocks = _number("<I", superblock, 0x150) << 32 | _number("<I", superblock, 0x04)
     first, per_group = _number("<I", superblock, 0x14), _number("<I", superblock, 0x20)
     block = 1024 << _number("<I", superblock, 0x18)
@@ -187,9 +192,11 @@ def _xfs_can_grow(superblock: bytes, usable: int, size: Bytes, device: str) -> b
 
     The superblock on disk may lag behind, but the log's and the groups' sizes never change.
     """
-    if superblock[:4] != b"XFSB":
+    if len(superblock) < _XFS_SUPERBLOCK or superblock[:4] != b"XFSB":
         raise KernelError("measure", device, "no xfs superblock", errno=errno.EUCLEAN)
     block, per_group = _number(">I", superblock, 4), _number(">I", superblock, 84)
+    if not block or not per_group:
+        raise KernelError("measure", device, "its xfs superblock is damaged", errno=errno.EUCLEAN)
     log_blocks = _number(">I", superblock, 96) if _number(">Q", superblock, 48) else 0
     blocks = usable + log_blocks
     gap = size // block - blocks

@@ -50,6 +50,14 @@ def minimum_size(fs_type: FsType) -> Bytes:
     return MINIMUM[fs_type]
 
 
+def minimum_grown(fs_type: FsType | None) -> Bytes:
+    """Return the smallest size that a file system can be grown to.
+
+    A btrfs is resized to 256 MiB or more, whatever it was made with (fs/btrfs/ioctl.c, ``btrfs_ioctl_resize``).
+    """
+    return Bytes(256 * MIB) if fs_type is FsType.BTRFS else Bytes(0)
+
+
 def kernel_of(profile: str) -> Kernel:
     """Return the oldest kernel that is to mount the file system: major and minor.
 

@@ -5,7 +5,7 @@ import os
 import time
 from typing import Final
 
-from csi.errors import DataLossError, DriverError, KernelError, StateError, UnavailableError
+from csi.errors import DataLossError, DriverError, KernelError, NotFoundError, StateError, UnavailableError
 from csi.fs import mountinfo, syscalls
 from csi.fs.mountinfo import Mount
 from csi.fs.options import Options
@@ -37,7 +37,8 @@ def mount(device: str, target: Place, fs_type: FsType, options: Options) -> Moun
     It waits as long as the kernel needs (replaying a journal on a full pool may last); nobody can interrupt that.
     What was mounted is looked at again: a btrfs whose UUID is that of another mounted one can be answered with the
     other one's content. Raise DataLossError when the kernel finds the file system damaged, UnavailableError when it
-    lacks the file system, KernelError else.
+    lacks the file system, StateError when it is in use or the options are not to be had, NotFoundError when the target
+    was removed, KernelError else.
     """
     try:
         syscalls.mount(device, target.proc, fs_type.value, options.flags, options.data)
@@ -65,14 +66,15 @@ def bind(source: Place | str, target: Place, options: Options | None = None, *, 
     It gets the source's mount options and those of ``options`` that hold for one mount alone; what belongs to the
     file system (the SELinux label too) was applied when it was mounted. If the restriction fails, the bind is taken
     away again. A read-only bind of a device node does not make the device read-only: who opens a node asks the
-    device, not the mount (fs/namei.c, ``may_open``). Raise KernelError.
+    device, not the mount (fs/namei.c, ``may_open``). Raise NotFoundError if one of both was removed, StateError if
+    it was unmounted, KernelError.
     """
     name = source.path if isinstance(source, Place) else source
     path = source.proc if isinstance(source, Place) else source
     try:
         syscalls.mount(path, target.proc, None, syscalls.MS_BIND)
     except OSError as error:
-        raise KernelError("bind", name, f"not on {target.path}", errno=error.errno or 0) from error
+        raise _bind_error(name, target.path, error) from error
     try:
         return restrict(target, options, read_only=read_only)
     except DriverError:
@@ -86,23 +88,31 @@ def restrict(target: Place, options: Options | None = None, *, read_only: bool =
     This also finishes a bind that was cut short before it became read-only. Raise StateError if nothing is mounted
     there, KernelError if the kernel refuses.
     """
-    present = _covering(target)
     wanted = (options.per_mount if options else 0) | (syscalls.MS_RDONLY if read_only else 0)
-    has = 0
-    for word in present.options:
-        has |= _MOUNT_FLAGS.get(word, 0)
-    if wanted & ~syscalls.MS_STRICTATIME & ~has == 0:
-        return present
-    atime = syscalls.MS_NOATIME | syscalls.MS_RELATIME | syscalls.MS_STRICTATIME
-    if wanted & atime:
-        has &= ~atime
-    try:
-        # A remount sets all flags of the mount anew, so those that it has are said again.
-        flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | has | wanted
-        syscalls.mount("none", target.proc_by_name, None, flags)
-    except OSError as error:
-        raise KernelError("restrict mount", target.path, "not remounted", errno=error.errno or 0) from error
-    return _covering(target)
+    # Held open: the name may lead elsewhere by the time of the remount.
+    with target.covered() as (present, path):
+        if present is None:
+            raise StateError("restrict mount", target.path, "nothing is mounted there")
+        has = 0
+        for word in present.options:
+            has |= _MOUNT_FLAGS.get(word, 0)
+        if wanted & ~syscalls.MS_STRICTATIME & ~has == 0:
+            return present
+        atime = syscalls.MS_NOATIME | syscalls.MS_RELATIME | syscalls.MS_STRICTATIME
+        if wanted & atime:
+            has &= ~atime
+        try:
+            # A remount sets all flags of the mount anew, so those that it has are said again.
+            syscalls.mount("none", path, None, syscalls.MS_REMOUNT | syscalls.MS_BIND | has | wanted)
+        except OSError as error:
+            number = error.errno or 0
+            if number == errno.EINVAL:
+                raise StateError("restrict mount", target.path, "it was unmounted meanwhile", errno=number) from error
+            raise KernelError("restrict mount", target.path, "not remounted", errno=number) from error
+    now = target.mounted()
+    if now is None:
+        raise StateError("restrict mount", target.path, "it was unmounted meanwhile")
+    return now
 
 
 def make_private(path: str) -> None:
@@ -177,14 +187,20 @@ def _take_back(target: Place) -> None:
     try:
         syscalls.umount(target.proc, 0)
     except OSError as error:
-        raise KernelError("unmount", target.path, "a failed mount stays", errno=error.errno or 0) from error
+        if error.errno != errno.EINVAL:  # somebody else unmounted it
+            raise KernelError("unmount", target.path, "a failed mount stays", errno=error.errno or 0) from error
 
 
-def _covering(target: Place) -> Mount:
-    present = target.mounted()
-    if present is None:
-        raise StateError("restrict mount", target.path, "nothing is mounted there")
-    return present
+def _bind_error(name: str, path: str, error: OSError) -> DriverError:
+    """Tell what became of source or target since they were opened, if that is what the kernel minds."""
+    number = error.errno or 0
+    if number == errno.ENOENT:
+        return NotFoundError("bind", name, f"it or {path} is gone", errno=number)
+    if number == errno.EINVAL:
+        return StateError(
+            "bind", name, f"it or what {path} lies on was unmounted", errno=number, way_out="stage it again"
+        )
+    return KernelError("bind", name, f"not on {path}", errno=number)
 
 
 def _mount_error(device: str, path: str, fs_type: FsType, error: OSError) -> Exception:
@@ -197,15 +213,21 @@ def _mount_error(device: str, path: str, fs_type: FsType, error: OSError) -> Exc
             errno=number,
             way_out="nothing was changed; look at the kernel's log and restore a snapshot, or repair it by hand",
         )
+    if number == errno.ENOENT:
+        return NotFoundError("mount", device, f"it or {path} is gone", errno=number)
     if number == errno.ENODEV:
         return UnavailableError(
             "mount", device, f"the kernel has no {fs_type}", errno=number, way_out=f"load the module {fs_type}"
         )
-    why, way_out = f"not mounted as {fs_type} on {path}", "look at the kernel's log"
-    if number == errno.EINVAL:
-        way_out = "a damaged superblock, a feature or an option this kernel does not know: the kernel's log says which"
-    elif number == errno.EEXIST:
+    why = f"not mounted as {fs_type} on {path}"
+    if number == errno.EEXIST:
         why, way_out = f"another {fs_type} with its UUID is in use", "unmount that one first"
     elif number == errno.EBUSY:
-        way_out = "the device is in use otherwise"
-    return KernelError("mount", device, why, errno=number, way_out=way_out)
+        # Also a file system that is mounted elsewhere, and there with the other access mode.
+        way_out = "the device is in use otherwise: unmount it there first"
+    elif number == errno.EINVAL:
+        # Which values and which combinations of options a kernel takes, only it knows.
+        way_out = "a damaged superblock, a feature or an option this kernel does not take: the kernel's log says which"
+    else:
+        return KernelError("mount", device, why, errno=number, way_out="look at the kernel's log")
+    return StateError("mount", device, why, errno=number, way_out=way_out)

@@ -88,7 +88,8 @@ def parse_line(line: str) -> Mount:
 
 def parse(text: str) -> tuple[Mount, ...]:
     """Read the whole file, in the kernel's order: a later mount on the same point covers an earlier one."""
-    return tuple(parse_line(line) for line in text.splitlines() if line)
+    # Not splitlines: of what that takes for a line's end, the kernel escapes only the line feed.
+    return tuple(parse_line(line) for line in text.split("\n") if line)
 
 
 def mounts() -> tuple[Mount, ...]:

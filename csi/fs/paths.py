@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from csi.errors import DriverError, InvalidRequestError, KernelError, NotFoundError, StateError
+from csi.errors import BusyError, DriverError, InvalidRequestError, KernelError, NotFoundError, StateError
 from csi.fs import mountinfo
 from csi.fs.mountinfo import Mount
 
@@ -43,27 +43,35 @@ class Place:
         """A path to exactly this object, whatever happens to its name (proc_pid_fd(5)); for this process alone."""
         return f"/proc/self/fd/{self.fd}"
 
-    @property
-    def proc_by_name(self) -> str:
-        """A path to what has this name now, in the directory that was opened: for unmounting and looking again."""
-        return f"/proc/self/fd/{self.parent_fd}/{self.name}"
-
     def mounted(self) -> Mount | None:
         """Return the mount that covers this name now (the topmost one), or None."""
+        with self.covered() as (mount, _):
+            return mount
+
+    @contextmanager
+    def covered(self) -> Iterator[tuple[Mount | None, str]]:
+        """Hold open what has this name now; yield the mount that covers it, if any, and a path to exactly that.
+
+        Raise BusyError if it is unmounted meanwhile, and as ``Root.directory`` does.
+        """
         try:
             fd = os.open(self.name, _ANYTHING, dir_fd=self.parent_fd)
         except OSError as error:
             raise _open_error("look at", self.path, error) from error
         try:
-            here = _mount_id(fd)
+            yield self._mount_of(fd), f"/proc/self/fd/{fd}"
         finally:
             os.close(fd)
+
+    def _mount_of(self, fd: int) -> Mount | None:
+        here = _mount_id(fd)
         if here == _mount_id(self.parent_fd):
             return None
         for mount in mountinfo.mounts():
             if mount.id == here:
                 return mount
-        raise KernelError("look at", self.path, f"its mount {here} is not in /proc/self/mountinfo")
+        why = f"its mount {here} is not among the mounts of this namespace: it was unmounted just now"
+        raise BusyError("look at", self.path, why, way_out="send it again later")
 
     def device(self) -> tuple[int, int] | None:
         """Return the number of the block device whose node this is; None for anything else."""
@@ -171,8 +179,8 @@ class Root:
     def remove(self, path: str) -> None:
         """Remove the empty directory or empty file at ``path``; do nothing if it is gone.
 
-        Raise StateError if something is mounted on it or it is not empty: nothing is removed with its content.
-        Raise InvalidRequestError as ``directory`` does, and for a symbolic link.
+        Raise StateError if something is mounted on it or it is not empty: nothing is removed with its content;
+        BusyError if it is replaced meanwhile; InvalidRequestError as ``directory`` does, and for a symbolic link.
         """
         with ExitStack() as stack:
             try:
@@ -194,14 +202,7 @@ class Root:
             except FileNotFoundError:
                 return
             except OSError as error:
-                number = error.errno or 0
-                if number in (errno.ENOTEMPTY, errno.EEXIST):
-                    why = "the directory is not empty"
-                elif number == errno.EBUSY:
-                    why = "something is mounted on it"
-                else:
-                    raise KernelError("remove", path, "the path cannot be removed", errno=number) from error
-                raise StateError("remove", path, why, errno=number, way_out="look at what it holds") from error
+                raise _remove_error(path, error) from error
 
     def _parent(self, stack: ExitStack, path: str) -> tuple[int, str]:
         """Open the directory that ``path``'s last component is in."""
@@ -258,6 +259,17 @@ def _open_error(operation: str, path: str, error: OSError) -> DriverError:
             operation, _shown(path), "a component is a symbolic link or not a directory", errno=number
         )
     return KernelError(operation, _shown(path), "it cannot be opened", errno=number)
+
+
+def _remove_error(path: str, error: OSError) -> DriverError:
+    number = error.errno or 0
+    if number in (errno.EISDIR, errno.ENOTDIR):
+        return BusyError("remove", path, "somebody else replaced it just now", errno=number)
+    if number in (errno.ENOTEMPTY, errno.EEXIST):
+        return StateError("remove", path, "the directory is not empty", errno=number, way_out="look at what it holds")
+    if number == errno.EBUSY:
+        return StateError("remove", path, "something is mounted on it", errno=number, way_out="unmount it")
+    return KernelError("remove", path, "the path cannot be removed", errno=number)
 
 
 def _status(fd: int, path: str) -> os.stat_result:

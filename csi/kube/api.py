@@ -1,6 +1,7 @@
 """One connection to the cluster's API, and the few verbs that are used, on objects as plain mappings."""
 
 import json
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Final
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from csi.errors import BusyError, ExistsError, NotFoundError, StateError, UnavailableError
@@ -21,6 +23,13 @@ WATCH_SECONDS: Final = 300
 _TIMEOUT: Final = (5.0, 30.0)
 """Seconds to connect, and between two bytes of an answer."""
 _WATCH_TIMEOUT: Final = (5.0, WATCH_SECONDS + 30.0)
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
 _OK, _CREATED, _ACCEPTED, _GONE = 200, 201, 202, 410
 _ERRORS: Final = {404: NotFoundError, 409: BusyError, 422: StateError, 403: StateError}
 
@@ -74,7 +83,10 @@ class Api:
         # every other client takes them.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = settings.verify_ssl
-        connected.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+        pool = connected.rest_client.pool_manager.connection_pool_kw
+        pool["ssl_context"] = context
+        # A watch is silent for minutes: only this tells that its other end is gone.
+        pool["socket_options"] = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
         return cls(connected)
 
     def get(self, resource: Resource, name: str) -> Object:
@@ -178,7 +190,7 @@ class Api:
                 method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
             return self.client.call_api(*request, _request_timeout=timeout).response
-        except (ApiException, HTTPError, OSError) as error:
+        except (ApiException, ConfigException, HTTPError, OSError) as error:
             raise UnavailableError(operation, subject, f"the cluster cannot be reached: {error}") from error
 
     def _check(self, operation: str, subject: str, status: int, text: bytes) -> None:

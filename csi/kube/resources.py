@@ -20,6 +20,11 @@ def config_maps(namespace: str) -> Resource:
     return Resource("/api/v1", "configmaps", namespace)
 
 
+def pods(namespace: str) -> Resource:
+    """Return the pods of a namespace."""
+    return Resource("/api/v1", "pods", namespace)
+
+
 def leases(namespace: str) -> Resource:
     """Return the leases of a namespace."""
     return Resource("/apis/coordination.k8s.io/v1", "leases", namespace)

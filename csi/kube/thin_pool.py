@@ -34,6 +34,8 @@ class Wanted:
     """Whether its ThinPoolNode is being deleted: it is served as long as something is in it."""
     lost: bool = False
     """Whether the administrator gave it up: it is not served."""
+    made: bool = False
+    """Whether it was made before."""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,13 @@ def wanted(thin_pool: Object, thin_pool_node: Object) -> Wanted:
         removal=Removal(thin_pool.get("spec", {}).get("removalPolicy", Removal.KEEP)),
         leaving="deletionTimestamp" in thin_pool_node["metadata"],
         lost=bool(thin_pool_node.get("spec", {}).get("lost", False)),
+        made=bool(pool_id(thin_pool_node)),
     )
+
+
+def pool_id(thin_pool_node: Mapping[str, Any]) -> str:
+    """Return the id of the pool that a ThinPoolNode tells of, '' if none was made."""
+    return str(thin_pool_node.get("status", {}).get("poolID", ""))
 
 
 def conditions(thin_pool_node: Mapping[str, Any]) -> dict[str, Object]:

@@ -66,6 +66,7 @@ class Watched:
                     version = self._list()
                     pause = _FIRST_PAUSE
                 version = self._follow(version)
+                pause = _FIRST_PAUSE
             except ExpiredError:
                 version = ""
             except DriverError as error:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from csi.errors import DevicesRefusedError, KernelError, StateError
+from csi import durable
+from csi.errors import DevicesRefusedError, KernelError, NoDevicesError, StateError
 from csi.lvm import layout, names
 from csi.lvm.disks import Disk, inspect, refusal
 from csi.lvm.runner import LONG_DEADLINE, Lvm
@@ -43,18 +44,7 @@ class Intent:
 
     def save(self, uuids: Iterable[str]) -> None:
         """Replace the intent. Raise KernelError."""
-        text = json.dumps({"pvs": sorted(uuids)})
-        draft = self._file.with_suffix(".new")
-        try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with draft.open("w") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(self._file)
-            _sync(self._file.parent)
-        except OSError as error:
-            raise KernelError("write", str(self._file), "cannot be written", errno=error.errno or 0) from error
+        durable.write(self._file, json.dumps({"pvs": sorted(uuids)}))
 
     def clear(self) -> None:
         """Forget the intent. Raise KernelError."""
@@ -86,8 +76,11 @@ def examine(
 
 def refused_error(operation: str, subject: str, refused: Mapping[str, str]) -> DevicesRefusedError:
     """Return the error that names each refused disk with its reason."""
+    if not any(os.path.exists(path) for path in refused):
+        why = f"there is no such device: {', '.join(refused)}" if refused else "none of its devices was found"
+        return NoDevicesError(operation, subject, why)
     listed = "; ".join(f"{path}: {reason}" for path, reason in refused.items())
-    return DevicesRefusedError(operation, subject, listed or "none of its devices was found")
+    return DevicesRefusedError(operation, subject, listed)
 
 
 def make_pvs(disks: Sequence[Disk], lvm: Lvm, intent: Intent, own_pvs: frozenset[str]) -> None:
@@ -171,11 +164,3 @@ def _new_uuid() -> str:
     """Return a fresh UUID in LVM's form (lib/uuid/uuid.c): letters and digits, 6-4-4-4-4-4-6."""
     letters = string.ascii_letters + string.digits
     return "-".join("".join(secrets.choice(letters) for _ in range(count)) for count in _UUID_FORM)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -191,7 +191,7 @@ def _probe(device: str, path: str, programs: str | None) -> tuple[tuple[str, ...
         text = process.run(argv, deadline=_PROBE_DEADLINE, env=env).stdout
         rows = json.loads(text)["signatures"] if text.strip() else []
         pairs = {(row["type"] or "unknown", row["usage"]) for row in rows}
-    except (CommandError, ValueError, KeyError, TypeError) as error:
+    except (CommandError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DevicesRefusedError("use disk", path, f"cannot be read: {error}") from error
     tables = tuple(sorted(kind for kind, usage in pairs if usage == "partition-table"))
     return tables, tuple(sorted(kind for kind, usage in pairs if usage != "partition-table"))
@@ -224,13 +224,15 @@ def _number(path: str) -> str | None:
 
 def _mounts(number: str, proc: Path) -> tuple[str, ...]:
     """Return where the device is mounted in our mount namespace (proc_pid_mountinfo(5): fields 3 and 5)."""
-    rows = (line.split() for line in (proc / "self/mountinfo").read_text().splitlines())
+    # A mount point is bytes, of which only blank, tab, line feed and backslash are escaped.
+    text = os.fsdecode((proc / "self/mountinfo").read_bytes())
+    rows = (line.split(" ") for line in text.split("\n") if line)
     return tuple(row[4] for row in rows if row[2] == number)
 
 
 def _is_swap(number: str, proc: Path) -> bool:
-    names: Sequence[str] = (proc / "swaps").read_text().splitlines()[1:]
-    return any(_number(line.split()[0]) == number for line in names)
+    lines: Sequence[str] = os.fsdecode((proc / "swaps").read_bytes()).split("\n")[1:]
+    return any(_number(line.split(" ")[0]) == number for line in lines if line)
 
 
 def _text(path: Path) -> str:

@@ -131,7 +131,7 @@ def _attached(file: Path, path: str | None) -> list[str]:
     try:
         rows = json.loads(text)["loopdevices"] if text.strip() else []
         return [str(row["name"]) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError("read output of", "losetup", f"not its JSON: {error!r}") from error
 
 

@@ -13,10 +13,14 @@ TAG_CREATING: Final = "thinpool-csi.creating"
 """On a VG until all its LVs are made: until then it never served anything, and they may be removed."""
 TAG_FRESH: Final = "thinpool-csi.fresh"
 """On the catalog's LV until it holds a file system."""
+TAG_DRAFT: Final = "thinpool-csi.draft"
+"""On metadata that a repair writes, until it is whole: only what has it is ever removed."""
 
 POOL: Final = "pool"
 METADATA: Final = "pool_tmeta"
 CATALOG: Final = "catalog"
+OLD_METADATA: Final = "old-metadata-"
+"""``old-metadata-<n>`` keeps what a repair replaced; nothing here uses it, and only a person removes it."""
 
 
 def vg_name(pool_id: PoolId) -> str:

@@ -9,7 +9,9 @@ from csi.errors import (
     CommandError,
     DataLossError,
     KernelError,
+    NeedsRepairError,
     NoSpaceError,
+    PoolGoneError,
     StateError,
     UnavailableError,
 )
@@ -17,6 +19,7 @@ from csi.lvm import creation, layout, names
 from csi.lvm.disks import select
 from csi.lvm.layout import Room
 from csi.lvm.loop import LoopFile, LoopPair
+from csi.lvm.metadata_swap import MetadataSwap
 from csi.lvm.runner import LONG_DEADLINE, Lvm, system_id
 from csi.lvm.search import check_disks, choose, present, take_over
 from csi.lvm.values import LogicalVolume, VolumeGroup
@@ -116,9 +119,16 @@ class PoolGroup:
         return group
 
     @classmethod
-    def open(cls, spec: PoolSpec, node_name: str, state_dir: Path, *, path: str | None = None) -> Self:
-        """Find the pool, finishing an interrupted creation, or create it. Not activated yet. Raises as both do."""
+    def open(cls, spec: PoolSpec, node_name: str, state_dir: Path, *, known: str = "", path: str | None = None) -> Self:
+        """Find the pool, finishing an interrupted creation, or create it. Not activated yet. Raises as both do.
+
+        ``known`` is the id of the pool that was here, '' if none is known. Raise PoolGoneError if neither it is there
+        nor one of ``adopt``: a blank disk in its place must not make its volumes be forgotten.
+        """
         group = cls.find(spec, node_name, state_dir, path=path)
+        if known and (group is None or (group.pool_id != known and group.pool_id not in spec.adopt)):
+            why = f"pool {known} is not on its disks any more" + (f"; {group.pool_id} is" if group else "")
+            raise PoolGoneError("open pool", spec.name, why, way_out="bring its disks back, or declare it lost")
         if group is None:
             return cls.create(spec, node_name, state_dir, path=path)
         if not group.complete:
@@ -164,7 +174,7 @@ class PoolGroup:
     @property
     def active(self) -> bool:
         """Whether both LVs are active."""
-        return self._volume(names.POOL).active and self._volume(names.CATALOG).active
+        return self._volume(names.POOL).active and self.catalog_active
 
     @property
     def pool_name(self) -> str:
@@ -186,9 +196,9 @@ class PoolGroup:
         return self._node(names.CATALOG)
 
     @property
-    def metadata_path(self) -> str:
-        """``/dev/dm-<minor>`` of the pool's metadata, for ``thin_ls -m``. Raise UnavailableError if not active."""
-        return self._node(names.METADATA)
+    def catalog_active(self) -> bool:
+        """Whether the catalog's LV is active."""
+        return self._volume(names.CATALOG).active
 
     @property
     def catalog_fresh(self) -> bool:
@@ -236,15 +246,13 @@ class PoolGroup:
     def activate(self, *, clear_needs_check: bool = False) -> None:
         """Activate catalog and pool; LVM runs thin_check first. Does nothing (no command) if both are active.
 
-        ``clear_needs_check`` lets thin_check clear the flag if, and only if, it finds the metadata sound; the pool is
-        deactivated for that. Raise UnavailableError, with the way out, when it cannot be activated (thin_check found
-        damage, the kernel has no thin pools), and when it comes up failed or with needs_check set; read-only for want
-        of metadata space is no error here, extension brings it back.
+        ``clear_needs_check`` lets thin_check clear an inactive pool's flag if it finds no damage. Raise
+        NeedsRepairError for damage or the flag, the pool left as active as it was; else UnavailableError.
         """
         pool = f"{self.vg_name}/{names.POOL}"
-        if clear_needs_check and self._volume(names.POOL).active:
-            self._lvm.run("lvchange", "--activate", "n", pool, deadline=LONG_DEADLINE)
-            self.refresh()
+        was_active = self._volume(names.POOL).active
+        if not was_active and self._volume(names.METADATA).active:
+            raise self._needs_repair("its metadata is active by itself: a repair was cut short")
         if not self.active:
             try:
                 self._lvm.run(
@@ -253,23 +261,26 @@ class PoolGroup:
                     clear_needs_check=clear_needs_check,
                 )
             except CommandError as error:
-                raise UnavailableError(
-                    "activate pool",
-                    self.vg_name,
-                    error.why,
-                    way_out="if thin_check found damage, keep the metadata as it is and salvage it device by device;"
-                    " nothing is repaired by itself",
-                ) from error
+                # LVM (lib/activate/dev_manager.c) tells that thin_check found damage in these words alone.
+                if "repair required" in error.why:
+                    raise self._needs_repair(error.why) from error
+                raise UnavailableError("activate pool", self.vg_name, error.why, way_out="see what LVM says") from error
             self.refresh()
         state = self._volume(names.POOL)
         if state.check_needed or state.health == "failed":
-            raise UnavailableError(
-                "activate pool",
-                self.vg_name,
-                "the kernel says needs_check" if state.check_needed else "the kernel says that it failed",
-                way_out="volumes written before are suspect; with all of them unmounted, activate with thin_check"
-                " clearing the flag",
-            )
+            if not was_active:
+                self._lvm.run("lvchange", "--activate", "n", pool, deadline=LONG_DEADLINE)
+                self.refresh()
+            raise self._needs_repair("the kernel says " + ("needs_check" if state.check_needed else "that it failed"))
+
+    def _needs_repair(self, why: str) -> NeedsRepairError:
+        return NeedsRepairError(
+            "activate pool", self.vg_name, why, way_out=f"run 'thinpool-csi repair --pool {self.spec.name}'"
+        )
+
+    def metadata_swap(self) -> MetadataSwap:
+        """Return the metadata of the pool, which must be inactive, to be looked at and replaced."""
+        return MetadataSwap(self._lvm, self._group, self._loop.devices[1:] if self._loop else ())
 
     def deactivate(self) -> None:
         """Deactivate pool and catalog, and detach loop devices. Idempotent. CommandError while something is in use."""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from csi.errors import ForeignPoolError, StateError, UnavailableError
+from csi.errors import DisksMissingError, ForeignPoolError, StateError
 from csi.lvm import names
 from csi.lvm.runner import Lvm
 from csi.lvm.values import VolumeGroup
@@ -59,10 +59,10 @@ def take_over(spec: PoolSpec, lvm: Lvm, group: VolumeGroup) -> bool:
 
 
 def check_disks(pool: str, group: VolumeGroup, doubled: frozenset[str] = frozenset()) -> None:
-    """Raise UnavailableError if disks of the VG are missing, StateError if one of them is among the doubled."""
+    """Raise DisksMissingError if disks of the VG are missing, StateError if one of them is among the doubled."""
     lost = ", ".join(disk.uuid for disk in group.disks if disk.missing)
     if lost or group.missing:
-        raise UnavailableError(
+        raise DisksMissingError(
             "open pool",
             f"{pool} ({group.name})",
             f"{group.missing} of its disks are missing (PV {lost})",

@@ -129,7 +129,7 @@ def parse_report(text: str) -> Report:
                 groups.append(_group(rows[0], disks, entry))
             else:
                 loose.extend(disks)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         message = f"not a report of LVM's: {error!r}"
         raise ValueError(message) from error
     return Report(tuple(groups), tuple(loose))
@@ -140,7 +140,7 @@ def parse_doubled(text: str) -> frozenset[str]:
     try:
         rows = [row for entry in json.loads(text)["report"] for row in entry["pv"]]
         return frozenset(_text(row, "pv_uuid") for row in rows if _text(row, "pv_duplicate"))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"not a report of LVM's: {error!r}"
         raise ValueError(message) from error
 

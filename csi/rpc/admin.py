@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
-from csi.model import GroupHandle, Handle, Kind
+from csi.model import Claim, FsType, GroupHandle, Handle, Kind
 from csi.pb.thinpool.v1 import admin_pb2 as pb
 from csi.pb.thinpool.v1.admin_pb2_grpc import AdminServicer
-from csi.rpc.validate import invalid
+from csi.rpc.validate import invalid, shown
+from csi.units import Bytes
 from csi.volumes.reports import CheckReport, Condition, Listing, NodeReport, PoolReport
 
 if TYPE_CHECKING:
@@ -43,7 +44,24 @@ class Admin(AdminServicer):
 
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
         """Compare the catalogs with the pools' metadata."""
-        return _check(self._node.check(rebuild=request.rebuild))
+        return _check(self._node.check(rebuild=request.rebuild, claims=[_claim(each) for each in request.claims]))
+
+
+def _claim(claim: pb.Claim) -> Claim:
+    handle, group = Handle.parse(claim.handle), GroupHandle.parse(claim.group)
+    kinds = _KINDS.get(claim.kind, ())
+    if handle is None or len(kinds) != 1 or (claim.fs_type and claim.fs_type not in tuple(FsType)):
+        raise invalid("claims", f"{shown(claim.handle)} is not claimed in a way that this version knows")
+    return Claim(
+        handle=handle,
+        kind=kinds[0],
+        name=claim.name or None,
+        size=Bytes(claim.size),
+        fs_type=FsType(claim.fs_type) if claim.fs_type else None,
+        source=Handle.parse(claim.source),
+        group=group.group if group else None,
+        created=claim.created_ns,
+    )
 
 
 def _node(report: NodeReport) -> pb.GetNodeResponse:

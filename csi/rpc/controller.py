@@ -148,6 +148,7 @@ class Controller(ControllerServicer):
     def ListVolumes(self, request: pb.ListVolumesRequest, context: grpc.ServicerContext) -> pb.ListVolumesResponse:
         """List one page of the volumes; inline volumes, the kubelet's own affair, are not among them."""
         page = Page.read("volumes", request.max_entries, request.starting_token)
+        self._node.require_whole("list volumes")
         listed, following = page.cut(self._node.volumes(), _handle)
         return pb.ListVolumesResponse(
             entries=[pb.ListVolumesResponse.Entry(volume=messages.volume(device, self._node)) for device in listed],
@@ -237,6 +238,7 @@ class Controller(ControllerServicer):
             except NotFoundError:
                 return []
         else:
+            self._node.require_whole("list snapshots")
             found = self._node.snapshots()
         return [device for device in found if messages.source_volume(device) == source] if source else found
 

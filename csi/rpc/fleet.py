@@ -73,7 +73,9 @@ class Fleet:
 
         Raise UnavailableError if no node is known to have it, or several claim it; LostError if it was given up.
         """
-        found = [seat for seat in self.seats() if seat.pool_id == pool_id]
+        claiming = [seat for seat in self.seats() if seat.pool_id == pool_id]
+        # Given up by one node, it may have been adopted by another, where its disks are now.
+        found = [seat for seat in claiming if not seat.lost] or claiming[:1]
         if not found:
             raise UnavailableError(operation, subject, f"no node is known to have pool {pool_id}", way_out=_WAY_OUT)
         if len(found) > 1:

@@ -39,6 +39,8 @@ _OPTIONS: Final = (
 )
 
 _Answer = TypeVar("_Answer")
+_Key = tuple[str, str, bytes]
+"""Address and certificates of a node, and our own."""
 
 
 @dataclass
@@ -60,34 +62,41 @@ class Link:
         return True
 
 
+def _close_later(link: Link) -> None:
+    """Close a channel that nobody is given any more, when the calls under way on it have had their time."""
+    timer = threading.Timer(_LONGEST, link.channel.close)
+    timer.daemon = True
+    timer.start()
+
+
 class Channels:
     """One channel to each node, made when it is first used, and anew when a certificate has changed."""
 
     def __init__(self, own: Own) -> None:
         self._own = own
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, str, bytes], Link] = OrderedDict()
+        self._open: OrderedDict[str, tuple[_Key, Link]] = OrderedDict()
+        """By node."""
 
     def to(self, seat: Seat) -> "Link":
         """Return the link to the node of ``seat``."""
         key = (seat.address, seat.certificate, self._own.used().pem)
         with self._lock:
-            found = self._open.pop(key, None)
-            if found is None:
-                for stale in [each for each in self._open if each[0] == seat.address]:
-                    # Calls under way on it are few; who made them asks again.
-                    self._open.pop(stale).channel.close()
+            known, found = self._open.pop(seat.node, (None, None))
+            if found is None or known != key:
+                if found is not None:
+                    _close_later(found)
                 found = Link(channel(seat.address, self._own, seat.certificate, _OPTIONS))
-            self._open[key] = found
+            self._open[seat.node] = (key, found)
             while len(self._open) > _CHANNELS:
-                self._open.popitem(last=False)[1].channel.close()
+                _close_later(self._open.popitem(last=False)[1][1])
             return found
 
     def close(self) -> None:
         """Close all."""
         with self._lock:
             while self._open:
-                self._open.popitem()[1].channel.close()
+                self._open.popitem()[1][1].channel.close()
 
 
 class Forwarder:
@@ -105,18 +114,18 @@ class Forwarder:
     def ask(
         self,
         seat: Seat,
-        context: grpc.ServicerContext,
+        context: grpc.ServicerContext | None,
         call: Callable[[grpc.Channel, float], _Answer],
         *,
         elsewhere: bool = False,
     ) -> _Answer:
-        """Have the node of ``seat`` answer ``call(channel, seconds)``.
+        """Have the node of ``seat`` answer ``call(channel, seconds)``, in the time of ``context``, the caller's.
 
         Raise ForwardedError with the node's own code and words. A node that cannot be reached before anything was sent
         is UnavailableError, or with ``elsewhere`` PlacementError: another node may be asked instead.
         """
         # gRPC's types do not know that there may be none.
-        remaining = cast("float | None", context.time_remaining())
+        remaining = cast("float | None", context.time_remaining()) if context is not None else None
         limit = _LONGEST if remaining is None else min(remaining - _REPLY, _LONGEST)
         link = self._channels.to(seat) if seat.address and seat.certificate else None
         # Nothing was sent to a node that does not even answer this; of what is sent afterwards nobody knows.

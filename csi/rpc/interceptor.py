@@ -65,6 +65,15 @@ Observe = Callable[[str, str, float], None]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+Admits = Callable[[grpc.ServicerContext], bool]
+"""Tells whether the caller may call (still)."""
+
+
+def everybody(_context: grpc.ServicerContext) -> bool:
+    """Let in whoever has reached the server."""
+    return True
+
+
 def unobserved(_method: str, _code: str, _seconds: float) -> None:
     """Take no note of a call."""
 
@@ -72,8 +81,9 @@ def unobserved(_method: str, _code: str, _seconds: float) -> None:
 class Requests(grpc.ServerInterceptor):
     """Wraps every unary call of a server; ``running`` tells how many are being worked on."""
 
-    def __init__(self, quick: ThreadPoolExecutor, observe: Observe = unobserved) -> None:
+    def __init__(self, quick: ThreadPoolExecutor, observe: Observe = unobserved, admits: Admits = everybody) -> None:
         self.observe = observe
+        self.admits = admits
         self._quick = quick
         self._lock = threading.Lock()
         self._calls: dict[str, _Handler] = {}
@@ -142,6 +152,9 @@ class _Call:
             if not context.is_active():
                 # The caller gave up while this waited for a thread, and comes again: a queue of such work only grows.
                 context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
+            if not self._requests.admits(context):
+                self._log("warning", grpc.StatusCode.UNAUTHENTICATED, started, {"peer": context.peer()})
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "this certificate is not accepted any more")
             try:
                 request = self._read(raw)
                 response = self._behaviour(request, context)

@@ -17,12 +17,21 @@ from csi.rpc.fleet import Fleet, LostError, Seat
 from csi.rpc.forward import Forwarder
 from csi.rpc.pages import Page
 from csi.rpc.status import ForwardedError
+from csi.rpc.unclear import Unclear
 
 _Answer = TypeVar("_Answer", bound=Message)
 _Entry = TypeVar("_Entry", bound=Message)
 
 # A node that has no room, or that cannot be reached, is no reason not to ask the next.
 _NEXT: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED,)
+# The node may have made it, or be at it still.
+_UNCLEAR: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.UNKNOWN,
+)
 
 
 class Router(ControllerServicer):
@@ -31,6 +40,7 @@ class Router(ControllerServicer):
     def __init__(self, fleet: Fleet, forwarder: Forwarder) -> None:
         self._fleet = fleet
         self._forwarder = forwarder
+        self._unclear = Unclear()
 
     def ControllerGetCapabilities(
         self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
@@ -44,20 +54,26 @@ class Router(ControllerServicer):
         """Make a volume where its source is, else on the node that was chosen, else on the first that takes it."""
         name = validate.name(request.name)
         refused: list[str] = []
-        for seat in self._candidates(name, request):
+        for seat in self._unclear.first(name, self._candidates(name, request)):
             try:
-                return self._forwarder.ask(
+                made = self._forwarder.ask(
                     seat,
                     context,
                     lambda channel, limit: ControllerStub(channel).CreateVolume(request, timeout=limit),
-                    elsewhere=True,
+                    elsewhere=not self._unclear.at(name, seat),
                 )
             except PlacementError as error:
                 refused.append(str(error))
             except ForwardedError as error:
+                if error.code in _UNCLEAR:
+                    self._unclear.add(name, seat)
                 if error.code not in _NEXT:
                     raise
                 refused.append(str(error))
+                self._unclear.forget(name)
+            else:
+                self._unclear.forget(name)
+                return made
         raise PlacementError("create volume", name, "; ".join(refused) or "no node has a pool for it")
 
     def _candidates(self, name: str, request: pb.CreateVolumeRequest) -> list[Seat]:

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,9 @@ from csi.rpc.controller import Controller
 from csi.rpc.endpoint import socket_path
 from csi.rpc.group import GroupController
 from csi.rpc.identity import Identity
-from csi.rpc.interceptor import Observe, Requests, unobserved
+from csi.rpc.interceptor import Admits, Observe, Requests, everybody, unobserved
 from csi.rpc.node import NodeService
+from csi.rpc.trust import Own, admitted, node_credentials
 
 if TYPE_CHECKING:
     from csi.volumes.node import Node
@@ -52,11 +54,11 @@ class Server:
     Services are added to ``grpc_server`` before it is started.
     """
 
-    def __init__(self, place: str, *, workers: int, calls: int, observe: Observe) -> None:
+    def __init__(self, place: str, *, workers: int, calls: int, observe: Observe, admits: Admits = everybody) -> None:
         self.place = place
         self._quick = ThreadPoolExecutor(QUICK_WORKERS, "rpc-quick")
         self._threads = ThreadPoolExecutor(workers, "rpc")
-        self._requests = Requests(self._quick, observe)
+        self._requests = Requests(self._quick, observe, admits)
         self.grpc_server = grpc.server(
             self._threads, interceptors=[self._requests], options=_OPTIONS, maximum_concurrent_rpcs=calls
         )
@@ -91,7 +93,7 @@ class Server:
 
 
 class TcpServer(Server):
-    """A server on one TCP address, for those whose certificates ``credentials`` accept."""
+    """A server on one TCP address, for those whose certificates ``credentials`` accept and whom it still ``admits``."""
 
     def __init__(
         self,
@@ -101,8 +103,9 @@ class TcpServer(Server):
         workers: int = WORKERS,
         calls: int = CALLS,
         observe: Observe = unobserved,
+        admits: Admits = everybody,
     ) -> None:
-        super().__init__(address, workers=workers, calls=calls, observe=observe)
+        super().__init__(address, workers=workers, calls=calls, observe=observe, admits=admits)
         self._credentials = credentials
 
     def start(self) -> None:
@@ -193,10 +196,11 @@ def node_server(node: "Node", endpoint: str, observe: Observe = unobserved) -> S
 
 
 def controller_server(
-    node: "Node", address: str, credentials: grpc.ServerCredentials, observe: Observe = unobserved
+    node: "Node", address: str, own: Own, controllers: Callable[[], str], observe: Observe = unobserved
 ) -> TcpServer:
-    """Return the server of a node for the controllers of its cluster, not yet started."""
-    server = TcpServer(address, credentials, observe=observe)
+    """Return the server of a node for the ``controllers`` of its cluster (their PEM), not yet started."""
+    credentials = node_credentials(own, controllers)
+    server = TcpServer(address, credentials, observe=observe, admits=lambda context: admitted(context, controllers()))
     add_controller_services(node, server.grpc_server)
     return server
 

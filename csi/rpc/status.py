@@ -27,6 +27,12 @@ CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = MappingProxyType(
         errors.DevicesRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
         errors.ForeignPoolError: grpc.StatusCode.FAILED_PRECONDITION,
         errors.PoolBusyError: grpc.StatusCode.UNAVAILABLE,
+        errors.KernelUnfitError: grpc.StatusCode.UNAVAILABLE,
+        errors.DiskHangsError: grpc.StatusCode.UNAVAILABLE,
+        errors.DisksMissingError: grpc.StatusCode.UNAVAILABLE,
+        errors.PoolGoneError: grpc.StatusCode.UNAVAILABLE,
+        errors.NeedsRepairError: grpc.StatusCode.UNAVAILABLE,
+        errors.NoDevicesError: grpc.StatusCode.FAILED_PRECONDITION,
         # What the generated base classes raise for a call that a service leaves out.
         NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,
     }

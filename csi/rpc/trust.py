@@ -96,20 +96,27 @@ class Own:
         now, before = self._clock(), self._certificates
         used = self.used()
         kept = [each for each in before if each.made >= used.made or now < used.made + 2 * _SETTLE]
-        if now >= kept[-1].made + _RENEW:
+        # The clock may have been set: what is not valid yet nobody accepts, perhaps for years.
+        kept = [each for each in kept if _valid(each, now)]
+        if not kept or now >= kept[-1].made + _RENEW:
             kept.append(make(self._name, now))
         self._certificates = tuple(kept)
         return list(before) != kept
 
     def used(self) -> Certificate:
-        """Return the one to show: the youngest that has been published for long enough, else the first."""
+        """Return the one to show: the youngest valid one that has been published for long enough, else the first."""
         now = self._clock()
-        settled = [each for each in self._certificates if now >= each.made + _SETTLE]
-        return (settled or self._certificates)[-1 if settled else 0]
+        valid = [each for each in self._certificates if _valid(each, now)] or self._certificates[-1:]
+        settled = [each for each in valid if now >= each.made + _SETTLE]
+        return settled[-1] if settled else valid[0]
 
     def published(self) -> str:
         """Return all that may be shown, PEM, for the other side to accept."""
         return b"".join(each.pem for each in self._certificates).decode()
+
+
+def _valid(certificate: Certificate, now: datetime) -> bool:
+    return certificate.made - _SKEW <= now < certificate.made + _LIFE
 
 
 def node_credentials(own: Own, controllers: Callable[[], str]) -> grpc.ServerCredentials:
@@ -135,6 +142,16 @@ def node_credentials(own: Own, controllers: Callable[[], str]) -> grpc.ServerCre
     # None says that nothing has changed; gRPC's types do not know it.
     fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
     return grpc.dynamic_ssl_server_credentials(configuration(), fetcher, require_client_authentication=True)
+
+
+def admitted(context: grpc.ServicerContext, controllers: str) -> bool:
+    """Tell whether the certificate that the caller showed is one of ``controllers`` (PEM) now.
+
+    TLS looks when a connection is made, and one may last for days.
+    """
+    # gRPC's types take a property for one value; it is a list of them.
+    shown = cast("Sequence[bytes]", context.auth_context().get("x509_pem_cert", ()))
+    return any(each.decode().strip() in controllers for each in shown)
 
 
 def channel(address: str, own: Own, node: str, options: Sequence[tuple[str, str | int]] = ()) -> grpc.Channel:

@@ -2,9 +2,10 @@
 
 Two limits hold at once. What is promised: the virtual sizes of all volumes stay below the pool's whole space (what it
 has and what its VG can still give it) times the over-provisioning ratio. What is left: below the minimum free share of
-data or of metadata no new volume or snapshot is made, however small.
+data or of metadata no new volume or snapshot is made, however small; nor where the catalog has no room for it.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from csi.errors import NoSpaceError, SizeError
@@ -14,22 +15,41 @@ from csi.volumes.reports import Capacity, PoolSpace
 
 MINIMUM: Final = Bytes(1 * MIB)
 MAXIMUM: Final = Bytes(1024 * TIB)
+_CATALOG_ROOM: Final = Bytes(8 * MIB)
+"""SQLite's log takes 4 MiB, and what is there must always find room to be used and deleted."""
 _WAY_OUT: Final = "add a disk to the pool, delete volumes or snapshots, or change the pool's limits"
 
 
-def shortage(pool: Pool, space: PoolSpace) -> str:
-    """Say which kind of space is below the minimum free share, with the figures; '' for none."""
+@dataclass(frozen=True)
+class Shortage:
+    """A kind of space of which too little is left for anything new."""
+
+    reason: str
+    """The condition's."""
+    why: str
+    """With the figures."""
+    way_out: str = _WAY_OUT
+
+
+def shortages(pool: Pool, space: PoolSpace) -> list[Shortage]:
+    """Return the kinds of space that are below their minimum. Raise UnavailableError."""
+    found = []
     share = pool.spec.min_free_space_percent
     data_free = space.data_total - space.data_used + space.extendable
     data_all = space.data_total + space.extendable
     if data_free * 100 < share * data_all:
         free, whole = (format_size(block_bytes(Blocks(count), pool.block_size)) for count in (data_free, data_all))
-        return f"{free} of {whole} of data space are free, less than {share} %"
+        found.append(Shortage("DataSpaceLow", f"{free} of {whole} of data space are free, less than {share} %"))
     meta_free = space.metadata_total - space.metadata_used + space.metadata_extendable
     meta_all = space.metadata_total + space.metadata_extendable
     if meta_free * 100 < share * meta_all:
-        return f"{meta_free} of {meta_all} metadata blocks are free, less than {share} %"
-    return ""
+        why = f"{meta_free} of {meta_all} metadata blocks are free, less than {share} %"
+        found.append(Shortage("MetadataSpaceLow", why))
+    room = pool.catalog.room()
+    if room is not None and room < _CATALOG_ROOM:
+        why = f"{format_size(room)} are free for the catalog, less than {format_size(_CATALOG_ROOM)}"
+        found.append(Shortage("CatalogSpaceLow", why, "delete volumes or snapshots"))
+    return found
 
 
 def unpromised(pool: Pool, space: PoolSpace) -> Bytes:
@@ -42,7 +62,7 @@ def capacity(pool: Pool) -> Capacity:
     """Return what CreateVolume would still accept, which is exactly what it enforces."""
     status = pool.thin.status()
     space = pool.space(status)
-    if pool.guard.why or not status.healthy or shortage(pool, space):
+    if pool.guard.why or not status.healthy or shortages(pool, space) or not pool.catalog.ids_left():
         return Capacity(Bytes(0), Bytes(0), MINIMUM)
     left = round_down(unpromised(pool, space), MIB)
     return Capacity(left, Bytes(min(left, MAXIMUM)), MINIMUM)
@@ -52,9 +72,8 @@ def require_room(pool: Pool, operation: str, subject: str, adding: Bytes) -> Non
     """Raise NoSpaceError unless the pool may take one more device that promises ``adding`` bytes more."""
     status = pool.healthy_status(operation, subject)
     space = pool.space(status)
-    short = shortage(pool, space)
-    if short:
-        raise NoSpaceError(operation, subject, f"pool {pool.spec.name}: {short}", way_out=_WAY_OUT)
+    for short in shortages(pool, space):
+        raise NoSpaceError(operation, subject, f"pool {pool.spec.name}: {short.why}", way_out=short.way_out)
     if not adding:
         return
     left = unpromised(pool, space)

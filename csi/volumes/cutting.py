@@ -66,6 +66,8 @@ def intend(
     """
     adding = Bytes(sum(draft.size for draft in drafts if draft.kind is Kind.VOLUME))
     with pool.promising:
+        # It may have been taken out of service since the request began.
+        pool.require_open(operation, name)
         capacity.require_room(pool, operation, name, adding)
         return pool.catalog.add(drafts, covered=pool.kernel_ceiling, group=group)
 

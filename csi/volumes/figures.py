@@ -5,14 +5,25 @@ from csi.errors import DriverError
 from csi.fs import mountinfo
 from csi.model import Kind, PoolId, State
 from csi.settings import PoolSpec
-from csi.units import Blocks, Bytes, block_bytes
+from csi.units import Blocks, Bytes, block_bytes, sector_bytes
 from csi.volumes import health, sentinel
 from csi.volumes.pool import METADATA_BLOCK, Pool
-from csi.volumes.reports import Condition, Listing, PoolReport
+from csi.volumes.reports import Condition, Listing, PoolReport, Severity
 
 
 def pool_report(pool: Pool) -> PoolReport:
-    """Return one pool in the terms of ``docker info``. Raise KernelError, UnavailableError if it does not answer."""
+    """Return one pool in the terms of ``docker info``; of one that does not answer, why."""
+    if hanging := health.hangs(pool):
+        return closed_report(pool.spec, hanging[0], pool.id)
+    try:
+        return _pool_report(pool)
+    except DriverError as error:
+        # One that has failed does not tell its figures, but why.
+        missing = Condition("PoolMissing", str(error), Severity.INACCESSIBLE)
+        return closed_report(pool.spec, next(iter(health.pool_conditions(pool)), missing), pool.id)
+
+
+def _pool_report(pool: Pool) -> PoolReport:
     status = pool.thin.status()
     space = pool.space(status)
     counts = pool.catalog.counts()
@@ -77,6 +88,22 @@ def listing(pool: Pool, kind: Kind) -> list[Listing]:
                 active=pool.device(device.handle.thin).info() is not None,
             )
         )
+    return found
+
+
+def in_use(pool: Pool) -> list[Listing]:
+    """Return the pool's volumes, and of those that are active what they map: that costs no look at the metadata."""
+    found = []
+    for device in pool.catalog.devices(kind=Kind.VOLUME):
+        if device.state is not State.READY:
+            continue
+        try:
+            status = pool.device(device.handle.thin).status()
+        except DriverError:
+            # What cannot be told now is left out; why, the pool's conditions say.
+            status = None
+        mapped = sector_bytes(status.mapped) if status else None
+        found.append(Listing(device, pool.spec.name, mapped, exclusive=None, active=status is not None))
     return found
 
 

@@ -18,6 +18,11 @@ class Claims:
         self._lock = threading.Lock()
         self._held: set[Hashable] = set()
 
+    def held(self, thing: Hashable) -> bool:
+        """Tell whether somebody holds it now."""
+        with self._lock:
+            return thing in self._held
+
     @contextmanager
     def claim(self, operation: str, *objects: Hashable) -> Iterator[None]:
         """Hold ``objects``, all or none. Raise BusyError if one of them is held."""

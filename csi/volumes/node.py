@@ -5,6 +5,7 @@ Everything above (CSI, the command line) talks to this class and knows neither c
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -16,9 +17,10 @@ from csi.errors import (
     InvalidRequestError,
     NotFoundError,
     StateError,
+    UnavailableError,
 )
 from csi.fs.usage import Usage
-from csi.model import Device, Group, GroupHandle, Handle, Kind, PoolId, State
+from csi.model import Claim, Device, Group, GroupHandle, Handle, Kind, PoolId, State
 from csi.settings import PoolSpec
 from csi.units import Bytes
 from csi.volumes import capacity, ephemeral, figures, group, health, mounts, recovery, snapshot, staging, volume
@@ -76,7 +78,7 @@ class Node:
 
     def ready(self) -> bool:
         """Tell whether every pool that is wanted is open."""
-        return not self.closed and len(self.pools) == len(self.wanted.specs)
+        return self.wanted.specs.keys() <= {pool.spec.name for pool in self.pools.values()}
 
     def pool_name(self, pool_id: PoolId) -> str:
         """Return the wanted name of an open pool; '' for one that is not here."""
@@ -121,6 +123,14 @@ class Node:
         """Return a volume. Raise NotFoundError."""
         return self._device("get volume", handle, Kind.VOLUME)
 
+    def require_whole(self, operation: str) -> None:
+        """See that no pool is missing from a list. Raise UnavailableError: a list is whole or none."""
+        missing = self.wanted.missing()
+        if missing:
+            raise UnavailableError(
+                operation, self.name, f"pool {', '.join(missing)} is not open", way_out="see 'thinpool-csi info'"
+            )
+
     def volumes(self) -> list[Device]:
         """Return all volumes, by handle."""
         return self._all(Kind.VOLUME)
@@ -133,7 +143,7 @@ class Node:
     def capacity(self, pool: str | None) -> Capacity:
         """Return what can still be created in the pool, or in all together if there are several and none is named."""
         if pool is None and len(self.wanted.specs) > 1:
-            parts = [capacity.capacity(each) for each in self.pools.values()]
+            parts = [capacity.capacity(each) for each in self.pools.values() if not each.hanging()]
             total = Bytes(sum(part.available for part in parts))
             return Capacity(total, Bytes(max((part.maximum for part in parts), default=0)), capacity.MINIMUM)
         return capacity.capacity(self.wanted.named("get capacity", pool, ""))
@@ -272,6 +282,8 @@ class Node:
 
     def volume_health(self, handle: Handle) -> list[Condition]:
         """Return what is wrong with a volume; nothing, if all is well."""
+        if hanging := [each for pool in self.pools.values() if pool.id == handle.pool for each in health.hangs(pool)]:
+            return hanging
         pool = self.wanted.get("get volume health", handle.pool, str(handle))
         return health.volume_conditions(pool, self.volume(handle))
 
@@ -281,18 +293,19 @@ class Node:
 
     def storage_health(self) -> list[Condition]:
         """Return what is wrong with the pools."""
-        found = [
-            Condition(type(error).__name__.removesuffix("Error"), f"pool {name}: {error}", Severity.INACCESSIBLE)
-            for name, error in self.closed.items()
-        ]
+        found = [health.closed_condition(error, f"pool {name}: ") for name, error in self.closed.items()]
         for pool in self.pools.values():
-            found += [each for each in health.pool_conditions(pool) if each.severity is not Severity.INFO]
-        return found
+            # A node may have several, and these are told of all together.
+            about = f"pool {pool.spec.name}: "
+            found += [replace(each, message=f"{about}{each.message}") for each in health.pool_conditions(pool)]
+        return [each for each in found if each.severity is not Severity.INFO]
 
     def report(self) -> NodeReport:
         """Return the figures of ``thinpool-csi info``."""
         control = self._control
         targets = control.target_versions()
+        closed, opened = self.closed, self.pools
+        names = {pool.spec.name for pool in opened.values()}
         return NodeReport(
             node=self.name,
             version=__version__,
@@ -303,35 +316,46 @@ class Node:
             deferred_removal=False,
             deferred_deletion=True,
             pools=(
-                *map(_report, self.pools.values()),
-                *map(self._closed_report, self.closed),
+                *map(figures.pool_report, opened.values()),
+                *(self._closed_report(name, error) for name, error in closed.items() if name not in names),
             ),
         )
 
-    def _closed_report(self, name: str) -> PoolReport:
-        error = self.closed[name]
-        reason = type(error).__name__.removesuffix("Error")
-        return figures.closed_report(self.wanted.specs[name], Condition(reason, str(error), Severity.INACCESSIBLE))
+    def _closed_report(self, name: str, error: DriverError) -> PoolReport:
+        return figures.closed_report(self.wanted.specs[name], health.closed_condition(error))
 
     def listing(self, kind: Kind) -> list[Listing]:
-        """Return all volumes or snapshots with what they take."""
+        """Return all volumes or snapshots with what they take. Raise DiskHangsError."""
+        for pool in self.pools.values():
+            pool.require_answering("list", f"{kind}s")
         return [each for pool in self.pools.values() for each in figures.listing(pool, kind)]
 
-    def check(self, *, rebuild: bool = False) -> CheckReport:
-        """Compare catalogs and pools; with ``rebuild`` make each catalog that is behind agree with its pool first."""
+    def in_use(self) -> list[Listing]:
+        """Return all volumes, and of those that are active what they map."""
+        return [each for pool in self.pools.values() if not pool.hanging() for each in figures.in_use(pool)]
+
+    def check(self, *, rebuild: bool = False, claims: Sequence[Claim] = ()) -> CheckReport:
+        """Compare catalogs and pools; with ``rebuild`` make each catalog that is behind agree with its pool first.
+
+        What the catalogs do not know then becomes what ``claims`` say.
+        """
         found = [Finding(name, "pool", str(error)) for name, error in self.closed.items()]
+        answering = []
         for pool in self.pools.values():
-            if rebuild and pool.guard.why:
-                for line in rebuild_catalog(pool):
+            if hanging := pool.hanging():
+                found.append(Finding(pool.spec.name, "pool", hanging))
+                continue
+            answering.append(pool)
+            if rebuild and (pool.guard.why or claims):
+                for line in rebuild_catalog(pool, claims):
                     log.warning("catalog rebuilt", pool=pool.spec.name, what=line)
             found += recovery.findings(pool)
         return CheckReport(
             pools=len(self.pools),
-            devices=sum(len(pool.catalog.devices()) for pool in self.pools.values()),
+            devices=sum(len(pool.catalog.devices()) for pool in answering),
             findings=tuple(found),
             thin_check={
-                pool.spec.name: "needs-check" if pool.thin.status().needs_check else "ok"
-                for pool in self.pools.values()
+                pool.spec.name: "needs-check" if pool.thin.status().needs_check else "ok" for pool in answering
             },
         )
 
@@ -342,7 +366,8 @@ class Node:
     ) -> None:
         """See that no other pool than ``pool`` has what ``find`` looks for by ``name``. Raise ExistsError."""
         for other in self.pools.values():
-            taken = find(other) if other is not pool else None
+            # One that hangs is as one that is not open: it keeps nobody from another.
+            taken = find(other) if other is not pool and not other.hanging() else None
             if taken is not None:
                 raise ExistsError(operation, name, f"the name is taken by {taken.handle} of another pool")
 
@@ -354,6 +379,8 @@ class Node:
 
     def _all(self, kind: Kind) -> list[Device]:
         shown = (State.READY, State.LOST)
+        for pool in self.pools.values():
+            pool.require_answering("list", f"{kind}s")
         return sorted(
             (
                 device
@@ -363,10 +390,3 @@ class Node:
             ),
             key=lambda device: device.handle,
         )
-
-
-def _report(pool: Pool) -> PoolReport:
-    try:
-        return figures.pool_report(pool)
-    except DriverError as error:
-        return figures.closed_report(pool.spec, Condition("PoolMissing", str(error), Severity.INACCESSIBLE), pool.id)

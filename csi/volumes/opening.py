@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import structlog
 
 from csi.catalog.database import FILE_NAME
 from csi.catalog.store import Catalog
-from csi.dm import block, metadata
+from csi.dm import block, kernel, metadata
 from csi.dm.freezer import Freezer
 from csi.dm.ioctl import Control
 from csi.dm.targets import PoolMode
@@ -25,9 +25,9 @@ from csi.fs.options import Options
 from csi.fs.paths import Root
 from csi.lvm import layout
 from csi.lvm.pool_group import PoolGroup
-from csi.model import SENTINEL, FsType, State
+from csi.model import SENTINEL, Claim, FsType, State
 from csi.settings import Mode, PoolSpec
-from csi.volumes import recovery, sentinel
+from csi.volumes import health, recovery, sentinel
 from csi.volumes.pool import Guard, Pool
 
 _REBUILD: Final = "volumes wait; put the catalog back, or run 'thinpool-csi check --rebuild'"
@@ -52,18 +52,19 @@ class Place:
     freezer: Freezer
 
 
-def open_pool(spec: PoolSpec, place: Place) -> Pool:
+def open_pool(spec: PoolSpec, place: Place, known: str = "") -> Pool:
     """Open the pool for ``spec``, making it if there is none, and bring what a crash left to an end.
 
-    Raise PoolBusyError while another process serves it, ForeignPoolError, DevicesRefusedError, UnavailableError,
-    CommandError.
+    ``known`` is the id of the pool that is known to be here, '' if none is. Raise PoolBusyError while another process
+    serves it, ForeignPoolError, DevicesRefusedError, UnavailableError, CommandError.
     """
+    kernel.require_thin_pools(place.control)
     if spec.mode is Mode.LOOP:
         log.warning("pool on loop devices: for development and a first try, not for production", pool=spec.name)
     with ExitStack() as stack:
         # Two locks: this one keeps two processes from making the pool at once, the catalog's from serving it at once.
-        stack.enter_context(_turn_to_open(spec, place))
-        group = PoolGroup.open(spec, place.node_name, place.state_dir)
+        stack.enter_context(turn_to_open(spec, place))
+        group = PoolGroup.open(spec, place.node_name, place.state_dir, known=known)
         group.activate()
         stack.enter_context(block.exclusive(group.catalog_path))
         # Now that nobody else serves the pool, what is suspended was left so by a process that died. Other pools have
@@ -75,7 +76,7 @@ def open_pool(spec: PoolSpec, place: Place) -> Pool:
         _extend_full_metadata(spec, group, thin)
         if group.catalog_fresh and not thin.status().transaction_id:
             _format_catalog(group)
-        directory = _mount_catalog(group, place)
+        directory = mount_catalog(group, place)
         catalog, why = _open_catalog(group, thin, directory)
         stack.callback(catalog.close)
         pool = _pool(spec, place, group, catalog, directory)
@@ -114,12 +115,16 @@ def remove_pool(pool: Pool) -> None:
     that the catalog does not know.
     """
     operation, name = "remove pool", pool.spec.name
-    pool.require_open(operation, name)
-    left = len(pool.catalog.devices())
-    present = metadata.thin_ids(pool.thin) - {SENTINEL}
-    if left or present:
-        why = f"it holds {max(left, len(present))} volumes and snapshots (those that wait for their deletion included)"
-        raise StateError(operation, name, why, way_out="delete them first")
+    with pool.promising:
+        # Nothing is promised in it from here on.
+        pool.require_open(operation, name)
+        left = len(pool.catalog.devices())
+        present = metadata.thin_ids(pool.thin) - {SENTINEL}
+        if left or present:
+            most = max(left, len(present))
+            why = f"it holds {most} volumes and snapshots (those that wait for their deletion included)"
+            raise StateError(operation, name, why, way_out="delete them first")
+        pool.guard = Guard("it is being removed from its disks", "use another pool")
     log.warning("pool is removed from its disks", pool=name, id=pool.id, devices=pool.group.devices)
     _take_out(pool)
     pool.group.remove()
@@ -128,7 +133,7 @@ def remove_pool(pool: Pool) -> None:
 def _take_out(pool: Pool) -> None:
     close_pool(pool)
     pool.device(SENTINEL).deactivate()
-    mount.unmount(Root(str(pool.catalog_dir.parent.parent)), str(pool.catalog_dir))
+    unmount_catalog(pool.catalog_dir)
 
 
 @contextmanager
@@ -138,7 +143,7 @@ def look_at(spec: PoolSpec, place: Place) -> Iterator[Pool]:
     Raise NotFoundError if there is no pool, PoolBusyError if it is served.
     """
     with ExitStack() as stack:
-        stack.enter_context(_turn_to_open(spec, place))
+        stack.enter_context(turn_to_open(spec, place))
         # Another node's pool is for a node to take over, not for a look.
         group = PoolGroup.find(replace(spec, adopt=frozenset()), place.node_name, place.state_dir)
         if group is None:
@@ -150,12 +155,11 @@ def look_at(spec: PoolSpec, place: Place) -> Iterator[Pool]:
         if not was_active:
             stack.callback(group.deactivate)
         stack.enter_context(block.exclusive(group.catalog_path))
-        directory = _mount_catalog(group, place)
+        directory = mount_catalog(group, place)
         if not was_active:
-            stack.callback(mount.unmount, Root(str(place.run_dir)), str(directory))
+            stack.callback(unmount_catalog, directory)
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thinpool-csi-")))
-        for file in directory.glob(f"{FILE_NAME}*"):
-            shutil.copy(file, copy / file.name)
+        copy_catalog(directory, copy)
         exists = (copy / FILE_NAME).exists()
         catalog = (
             Catalog.open(copy, group.pool_id) if exists else Catalog.create(None, group.pool_id, group.block_size, 0)
@@ -166,16 +170,24 @@ def look_at(spec: PoolSpec, place: Place) -> Iterator[Pool]:
         yield pool
 
 
-def rebuild_catalog(pool: Pool) -> list[str]:
+def copy_catalog(directory: Path, copy: Path) -> None:
+    """Copy the files of the catalog in ``directory``."""
+    for file in directory.glob(f"{FILE_NAME}*"):
+        shutil.copy(file, copy / file.name)
+
+
+def rebuild_catalog(pool: Pool, claims: Sequence[Claim] = ()) -> list[str]:
     """Make the pool's catalog agree with the pool (see ``recovery.rebuild``), anew if it is lost.
 
-    Raise BusyError while that is done already.
+    Where they agree already, only what is in quarantine becomes what its claim says. Raise BusyError while that is
+    done already.
     """
+    mine = [claim for claim in claims if claim.handle.pool == pool.id]
     with pool.claims.claim("rebuild catalog", "catalog"):
-        return _rebuild(pool)
+        return _rebuild(pool, mine) if pool.guard.why else pool.catalog.claim(mine)
 
 
-def _rebuild(pool: Pool) -> list[str]:
+def _rebuild(pool: Pool, claims: Sequence[Claim]) -> list[str]:
     if not pool.catalog.on_disk:
         damaged = pool.catalog_dir / FILE_NAME
         if damaged.exists():
@@ -185,7 +197,7 @@ def _rebuild(pool: Pool) -> list[str]:
         pool.held.callback(fresh.close)
         stale, pool.catalog = pool.catalog, fresh
         stale.close()
-    return recovery.rebuild(pool)
+    return recovery.rebuild(pool, claims)
 
 
 def _pool(spec: PoolSpec, place: Place, group: PoolGroup, catalog: Catalog, directory: Path) -> Pool:
@@ -224,7 +236,8 @@ def _extend_full_metadata(spec: PoolSpec, group: PoolGroup, thin: ThinPool) -> N
 
 
 @contextmanager
-def _turn_to_open(spec: PoolSpec, place: Place) -> Iterator[None]:
+def turn_to_open(spec: PoolSpec, place: Place) -> Iterator[None]:
+    """Hold the lock that keeps two processes from opening, making or repairing one pool. Raise PoolBusyError."""
     place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = place.state_dir / f"{spec.name}.lock"
     lock.touch(mode=0o600)
@@ -241,13 +254,18 @@ def _format_catalog(group: PoolGroup) -> None:
     hit("adopt.after-formatted")
 
 
-def _mount_catalog(group: PoolGroup, place: Place) -> Path:
+def mount_catalog(group: PoolGroup, place: Place) -> Path:
     """Mount the catalog's LV; return where."""
     device = group.catalog_path
     directory = place.run_dir / group.pool_id / "catalog"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     mount.make_private(str(place.run_dir))
     root = Root(str(place.run_dir))
+    left = root.mounted(str(directory))
+    if left is not None and left.is_of(device) and health.file_system_trouble(left, device):
+        # It saw errors while the last process had it, and takes no more writes until it is checked.
+        log.warning("the catalog's file system has failed: checked and mounted anew", device=device)
+        unmount_catalog(directory)
     with root.directory(str(directory)) as target:
         there = target.mounted()
         if there is None:
@@ -259,6 +277,11 @@ def _mount_catalog(group: PoolGroup, place: Place) -> Path:
                 "mount catalog", str(directory), f"{there.source} is mounted there", way_out="unmount it"
             )
     return directory
+
+
+def unmount_catalog(directory: Path) -> None:
+    """Take the catalog away from ``directory``, where ``mount_catalog`` has mounted it."""
+    mount.unmount(Root(str(directory.parent.parent)), str(directory))
 
 
 def _open_catalog(group: PoolGroup, thin: ThinPool, directory: Path) -> tuple[Catalog, str]:

@@ -13,13 +13,14 @@ from csi.dm.ioctl import Control
 from csi.dm.targets import PoolMode, ThinPoolStatus
 from csi.dm.thin_device import ThinDevice, ours
 from csi.dm.thin_pool import ThinPool
-from csi.errors import DriverError, NoSpaceError, NotFoundError, StateError, UnavailableError
+from csi.errors import DiskHangsError, DriverError, NoSpaceError, NotFoundError, StateError, UnavailableError
 from csi.fs.paths import Root
 from csi.lvm.pool_group import PoolGroup
 from csi.model import SENTINEL, GroupHandle, Handle, Kind, PoolId, ThinId
 from csi.settings import PoolSpec
 from csi.units import MIB, Blocks, Bytes, block_bytes, blocks_up
 from csi.volumes.locks import Claims, Turns
+from csi.volumes.pulse import Pulse, read_first
 from csi.volumes.reports import PoolSpace
 
 # Longer than any freeze (2 s) many times over: 50 clones of one mounted volume wait for each other here.
@@ -31,9 +32,15 @@ METADATA_BLOCK: Final = 4096
 # A freeze flushes what the file system still holds; a pool without this much room does not begin one.
 _FREEZE_ROOM: Final = Bytes(64 * MIB)
 
+_LEAVING: Final = 16
+"""Deletions that may wait at once: a burst of them leaves threads for everybody else."""
 
 REBUILD: Final = "volumes that are known go on; run 'thinpool-csi check', read it, then 'thinpool-csi check --rebuild'"
 """The way out where catalog and pool disagree."""
+
+
+LOOK_FOR_DISK: Final = "look at the kernel's log and the disks; all goes on when they answer"
+"""The way out where a disk hangs."""
 
 
 @dataclass
@@ -74,6 +81,8 @@ class Pool:
     """Held by a freeze and by an extension, which must never meet."""
     promising: threading.Lock = field(default_factory=threading.Lock)
     """Held from the look at what is left until it is taken."""
+    leaving: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LEAVING))
+    """Held by each deletion that waits for its volume to be unstaged."""
     reclaim_wanted: threading.Event = field(default_factory=threading.Event)
     emptying: set[ThinId] = field(default_factory=set)
     """Deleted devices that may be emptied: that it comes to that is recorded, and the kernel's number raised."""
@@ -82,6 +91,26 @@ class Pool:
     held: ExitStack = field(default_factory=ExitStack)
     """The locks and files that are let go when the pool is closed."""
     _raising: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self._look)
+
+    def _look(self) -> None:
+        """Touch what every operation needs; it returns late, or never, where that would hang."""
+        for path in self.group.devices:
+            read_first(path)
+        self.thin.status()
+        self.catalog.touch()
+
+    def hanging(self) -> str:
+        """Say that the pool does not answer; '' if it does."""
+        seconds = self.pulse.hangs()
+        return f"it has not answered for {seconds:.0f} s: a disk hangs" if seconds else ""
+
+    def require_answering(self, operation: str, subject: str) -> None:
+        """Raise DiskHangsError while whoever touches the pool would be stuck."""
+        if why := self.hanging():
+            raise DiskHangsError(operation, subject, f"pool {self.spec.name}: {why}", way_out=LOOK_FOR_DISK)
 
     def follow(self, spec: PoolSpec) -> None:
         """Serve with the changed fields of ``spec`` from now on; what of them LVM must know, the monitor tells it."""
@@ -151,7 +180,7 @@ class Pool:
                 operation,
                 subject,
                 f"pool {self.spec.name} needs a check of its metadata",
-                way_out="stop the node and run thin_check on the pool's metadata; see the guide on repair",
+                way_out=f"end what uses it, stop the node and run 'thinpool-csi repair --pool {self.spec.name}'",
             )
         if status.mode is PoolMode.OUT_OF_DATA_SPACE:
             if full_ok:

@@ -1,14 +1,17 @@
 """The pools of a node: those that are wanted, those that are open, and why the others are not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import structlog
 
-from csi.errors import DriverError, InvalidRequestError, PoolBusyError, StateError, UnavailableError
+from csi.errors import DiskHangsError, DriverError, InvalidRequestError, PoolBusyError, StateError, UnavailableError
+from csi.lvm.disks import select
 from csi.model import PoolId
-from csi.settings import PoolSpec
+from csi.settings import Mode, PoolSpec
 from csi.volumes.opening import Place, close_pool, deactivate_pool, open_pool, remove_pool
-from csi.volumes.pool import Pool
+from csi.volumes.pool import LOOK_FOR_DISK, Pool
+from csi.volumes.pulse import Pulse, read_first
 
 log = structlog.get_logger()
 
@@ -21,14 +24,18 @@ class Pools:
         self.closed: dict[str, DriverError] = {}
         """Pools that are wanted and could not be opened, by name, and why."""
         self.specs = {spec.name: spec for spec in specs}
+        self._known: Mapping[str, str] = {}
         self._place = place
+        self._disks: dict[str, Pulse] = {}
 
-    def want(self, specs: Iterable[PoolSpec]) -> None:
+    def want(self, specs: Iterable[PoolSpec], known: Mapping[str, str]) -> None:
         """Want these pools from now on; an open one follows its changed fields.
 
-        What is not wanted any more stays open: see ``release`` and ``remove``.
+        ``known`` has the ids, by name, of those that are known to be here: no other is made in their place. What is
+        not wanted any more stays open: see ``release`` and ``remove``.
         """
         self.specs = {spec.name: spec for spec in specs}
+        self._known = known
         self.closed = {name: error for name, error in self.closed.items() if name in self.specs}
         for pool in self.open.values():
             spec = self.specs.get(pool.spec.name)
@@ -41,21 +48,38 @@ class Pools:
 
         Raise PoolBusyError: two processes must not serve one pool. Any other trouble closes only the pool that has it.
         """
+        busy: PoolBusyError | None = None
         for spec in self.specs.values():
             if self.by_name(spec.name) is not None:
                 continue
             try:
-                pool = open_pool(spec, self._place)
-            except PoolBusyError:
-                raise
+                self._require_disks(spec)
+                pool = open_pool(spec, self._place, self._known.get(spec.name, ""))
+            except PoolBusyError as error:
+                busy = busy or error
+                continue
             except DriverError as error:
                 if str(error) != str(self.closed.get(spec.name, "")):
                     log.warning("pool not open", pool=spec.name, why=str(error))
                 self.closed = {**self.closed, spec.name: error}
                 continue
-            self.closed = {name: error for name, error in self.closed.items() if name != spec.name}
+            # In this order: who reads what is closed before what is open never finds it in neither.
             self.open = {**self.open, pool.id: pool}
+            self.closed = {name: error for name, error in self.closed.items() if name != spec.name}
             opened(pool)
+        if busy is not None:
+            raise busy
+
+    def _require_disks(self, spec: PoolSpec) -> None:
+        """See that the disks answer, be it with an error: nothing else is done with one that hangs.
+
+        Raise DiskHangsError.
+        """
+        for path in select(spec) if spec.mode is Mode.DIRECT else ():
+            pulse = self._disks.setdefault(path, Pulse(partial(read_first, path)))
+            if seconds := pulse.hangs():
+                why = f"{path} has not answered for {seconds:.0f} s"
+                raise DiskHangsError("open pool", spec.name, why, way_out=LOOK_FOR_DISK)
 
     def close(self) -> None:
         """Close all pools; volumes stay in use."""
@@ -75,13 +99,18 @@ class Pools:
         """Return the open pool of this name."""
         return next((pool for pool in self.open.values() if pool.spec.name == name), None)
 
+    def missing(self) -> list[str]:
+        """Return the names of those that are wanted, were made, and are not open: one that was given up is not."""
+        return sorted(name for name in self.specs if self._known.get(name) and self.by_name(name) is None)
+
     def get(self, operation: str, pool_id: PoolId, subject: str) -> Pool:
-        """Return an open pool by its id. Raise UnavailableError."""
+        """Return an open pool by its id. Raise UnavailableError, DiskHangsError where it does not answer."""
         pool = self.open.get(pool_id)
         if pool is None:
             raise UnavailableError(
                 operation, subject, f"pool {pool_id} is not open on this node", way_out="see 'thinpool-csi info'"
             )
+        pool.require_answering(operation, subject)
         return pool
 
     def named(self, operation: str, name: str | None, subject: str) -> Pool:
@@ -94,6 +123,7 @@ class Pools:
             name = next(iter(self.specs))
         pool = self.by_name(name)
         if pool is not None:
+            pool.require_answering(operation, subject)
             return pool
         if name in self.closed:
             raise UnavailableError(operation, subject, f"pool {name} is not open: {self.closed[name]}")

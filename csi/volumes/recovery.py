@@ -1,16 +1,21 @@
 """What a start does with the states that a crash left: replay, roll back, or stop and say why."""
 
 import errno
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
 from csi.dm import metadata
-from csi.errors import DriverError, KernelError, UnavailableError
+from csi.errors import DriverError, InvalidRequestError, KernelError, UnavailableError
 from csi.failpoint import hit
-from csi.model import SENTINEL, Device, FsState, Handle, State, ThinId
+from csi.model import SENTINEL, Claim, Device, FsState, Handle, State, ThinId
 from csi.units import Bytes, round_up, sector_bytes
 from csi.volumes.pool import PATIENCE, REBUILD, Guard, Pool
 from csi.volumes.reports import Finding
+
+_FAR: Final = 1 << 16
+"""Ids that a pool may have handed out since its metadata was as it is: of all that there are, one in 256."""
 
 log = structlog.get_logger()
 
@@ -115,17 +120,19 @@ def findings(pool: Pool) -> list[Finding]:
     return found
 
 
-def rebuild(pool: Pool) -> list[str]:
+def rebuild(pool: Pool, claims: Sequence[Claim] = ()) -> list[str]:
     """Make the catalog agree with the pool and open it for changes again; return what was done, a line each.
 
-    Nothing is deleted and nothing formatted. The pool's number is raised, so the old catalog can never pass again.
-    Raise UnavailableError if the pool takes no messages.
+    Nothing is deleted and nothing formatted. What is claimed becomes what the claim says. The pool's number is raised,
+    so the old catalog can never pass again. Raise UnavailableError if the pool takes no messages, InvalidRequestError
+    for a claim of an id that cannot have been handed out.
     """
     present = {thin: _least_size(pool, thin) for thin in _present(pool)}
-    said = pool.catalog.rebuild(present)
+    number = pool.thin.status().transaction_id
+    _require_plausible(pool, claims, max(number, pool.catalog.ceiling()[0], *present))
+    said = pool.catalog.rebuild(present, claims)
     hit("rebuild.after-rows")
     ceiling, _ = pool.catalog.ceiling()
-    number = pool.thin.status().transaction_id
     pool.kernel_ceiling = number
     above = max(ceiling, number) + 1
     pool.catalog.begin_at(number)
@@ -137,6 +144,14 @@ def rebuild(pool: Pool) -> list[str]:
     pool.guard = Guard()
     pool.reclaim_wanted.set()
     return said
+
+
+def _require_plausible(pool: Pool, claims: Sequence[Claim], highest: int) -> None:
+    """See that no claim is far above the ``highest`` id that is known: what is below it is never handed out again."""
+    for claim in claims:
+        if claim.handle.thin > highest + _FAR:
+            why = f"an object names {claim.handle}; no id above {highest} is known to have been handed out"
+            raise InvalidRequestError("rebuild catalog", pool.spec.name, why, way_out="leave that object out")
 
 
 def _present(pool: Pool) -> set[ThinId]:

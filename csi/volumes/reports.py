@@ -32,7 +32,7 @@ class Condition:
     """Something that is not as it should be, and what to do about it."""
 
     reason: str
-    """In CamelCase, fit for a machine: PoolFull, NeedsCheck, DeviceMissing, …"""
+    """In CamelCase, fit for a machine: PoolFull, NeedsRepair, DeviceMissing, …"""
     message: str
     severity: Severity
 

@@ -7,7 +7,7 @@ that can be given to a pool which is full when nothing else helps, and is filled
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -63,12 +63,15 @@ def drop(pool: Pool) -> Bytes:
     return had
 
 
-def refill(pool: Pool, most: Bytes) -> Bytes:
+def refill(pool: Pool, most: Bytes, stop: Callable[[], bool]) -> Bytes:
     """Map up to ``most`` more bytes of ballast; return how much was written. The caller has seen that there is room.
 
-    On a pool that is filled meanwhile it waits as every writer does. Raise KernelError.
+    Ends early when ``stop`` says so: the pool is about to be taken out of the kernel, and its sentinel with it, or the
+    ballast was dropped. On a pool that is filled meanwhile it waits as every writer does. Raise KernelError.
     """
     sentinel = pool.device(SENTINEL)
+    if stop():
+        return Bytes(0)
     # The pool may have been extended, and its ballast is to grow with it.
     size = Bytes(max(block.size(sentinel.path), ballast_size(pool)))
     path = sentinel.activate(pool.number, size)
@@ -81,12 +84,15 @@ def refill(pool: Pool, most: Bytes) -> Bytes:
     with mmap.mmap(-1, min(pool.block_size, _CHUNK)) as zeros, _opened(path) as descriptor:
         try:
             for start in range(had, size, pool.block_size):
-                if written >= most:
-                    break
+                if written >= most or stop():
+                    return Bytes(written)
                 os.pwrite(descriptor, zeros, start)
                 written += pool.block_size
         except OSError as error:
             raise KernelError("refill ballast", path, "write failed", errno=error.errno or 0) from error
+    if ballast(pool) < size:
+        # Dropped while a write to it waited, it has a hole before what was written then: it begins anew.
+        drop(pool)
     return Bytes(written)
 
 

@@ -1,5 +1,6 @@
 """Volumes: made blank or from a source, grown, deleted."""
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,9 @@ from csi.volumes.pool import PATIENCE, Pool
 from csi.volumes.requests import VolumeRequest
 
 _CREATE: Final = "create volume"
+
+_UNSTAGING: Final = 5.0
+_UNSTAGING_PAUSE: Final = 0.1
 
 _NOBODYS: Final = (FsState.UNFORMATTED, FsState.FORMATTING)
 """Nothing was ever stored. A copy of a volume whose first mkfs was cut short is formatted anew, as that itself is."""
@@ -73,7 +77,10 @@ def _copy(pool: Pool, request: VolumeRequest, handle: Handle) -> Device:
         source = source_of(pool, _CREATE, handle, (Kind.VOLUME, Kind.SNAPSHOT))
         fs_state, fs_type = _copied_fs(request, source)
         # A source that was never formatted gives no file system, only its type.
-        least = mkfs.minimum_size(fs_type) if fs_type and fs_state in _NOBODYS else Bytes(0)
+        if fs_type and fs_state in _NOBODYS:
+            least = mkfs.minimum_size(fs_type)
+        else:
+            least = mkfs.minimum_grown(fs_type) if request.required > source.size else Bytes(0)
         size = capacity.choose_size(
             _CREATE, request.name, request.required, request.limit, Bytes(max(source.size, least))
         )
@@ -153,7 +160,8 @@ def grow(pool: Pool, handle: Handle, required: Bytes, limit: Bytes) -> Device:
             pool.cover_recorded()
         else:
             pool.require_open(operation, str(handle))
-            size = capacity.choose_size(operation, str(handle), required, limit, device.size)
+            least = Bytes(max(device.size, mkfs.minimum_grown(device.fs_type)))
+            size = capacity.choose_size(operation, str(handle), required, limit, least)
             with pool.promising:
                 capacity.require_room(pool, operation, str(handle), Bytes(size - device.size))
                 device, ceiling = pool.catalog.grow(device, size, covered=pool.kernel_ceiling)
@@ -173,8 +181,10 @@ def delete(pool: Pool, handles: Sequence[Handle], kind: Kind, operation: str) ->
     What is not there is deleted already. Raise StateError for what is in use or in quarantine, BusyError.
     """
     # Deleted already: the answer need not wait until its space is given back, which takes its turn and may last.
-    if not any(_doomed(pool, handle, kind, operation) for handle in handles):
+    doomed = [device for handle in handles if (device := _doomed(pool, handle, kind, operation))]
+    if not doomed:
         return
+    _await_unused(pool, doomed)
     with (
         pool.claims.claim(operation, *handles),
         pool.turns.turn(operation, *(handle.thin for handle in handles), patience=PATIENCE),
@@ -198,6 +208,26 @@ def _doomed(pool: Pool, handle: Handle, kind: Kind, operation: str) -> Device | 
     if device is not None and device.kind is Kind.QUARANTINED:
         raise pool.not_found(operation, handle, str(kind))
     return device if device is not None and device.kind is kind else None
+
+
+def _await_unused(pool: Pool, devices: Sequence[Device]) -> None:
+    """Wait a little for volumes to be unstaged: a claim is gone before the kubelet has come to that.
+
+    No claim is held meanwhile, for unstaging needs it. Whether it was enough, ``require_unused`` says.
+    """
+    if not pool.leaving.acquire(blocking=False):
+        return
+    try:
+        end = time.monotonic() + _UNSTAGING
+        while any(_staged(pool, device.handle) for device in devices) and time.monotonic() < end:
+            time.sleep(_UNSTAGING_PAUSE)
+    finally:
+        pool.leaving.release()
+
+
+def _staged(pool: Pool, handle: Handle) -> bool:
+    """Tell whether the volume is active, or about to be or not to be."""
+    return pool.claims.held(handle) or pool.device(handle.thin).info() is not None
 
 
 def require_unused(pool: Pool, device: Device, operation: str) -> None:

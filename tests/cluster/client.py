@@ -3,12 +3,15 @@
 import json
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from csi.rpc.trust import Own
 from tests.cluster import network
 from tests.cluster.programs import Programs
+from tests.guest.machine import ROOT
 
 _LIMIT: Final = 60.0
 _TICK: Final = 0.5
@@ -57,6 +60,25 @@ class Client:
     def get(self, *words: str) -> Any:  # noqa: ANN401 - the API's objects
         """Return what ``kubectl get`` finds, an object or a List, as it is in the API."""
         return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    def patch(self, path: str, body: object, token: str) -> Any:  # noqa: ANN401 - the API's objects
+        """Send a merge patch as ``token``'s owner; return the object or the Status that the API server answers."""
+        return json.loads(self._call("patch", url=f"https://{network.GATEWAY}{path}", token=token, body=body))
+
+    def probe(self, address: str, node: str, own: Own | None) -> str:
+        """Call a node (its certificates are ``node``) as a controller with the certificate of ``own`` would.
+
+        Return the code.
+        """
+        key, certificate = (own.used().key.decode(), own.used().pem.decode()) if own else ("", "")
+        return self._call("probe", address=address, node=node, key=key, certificate=certificate).strip()
+
+    def _call(self, what: str, **said: object) -> str:
+        argv = [*self._inside, sys.executable, "-m", "tests.cluster.caller", what]
+        done = subprocess.run(
+            argv, input=json.dumps(said), stdout=subprocess.PIPE, text=True, check=True, timeout=_LIMIT, cwd=ROOT
+        )
+        return done.stdout
 
     def wait(self, what: str, condition: str, *words: str, limit: float = 120.0) -> None:
         """Wait until ``what`` (``pod/a``) meets ``condition`` (``condition=Ready``, ``delete``, ``jsonpath=…``)."""

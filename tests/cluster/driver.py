@@ -22,6 +22,7 @@ VALUES: Final[Mapping[str, Any]] = {
     ],
     "volumeSnapshotClasses": [{"name": POOL}],
     "volumeGroupSnapshotClasses": [{"name": POOL}],
+    "controller": {"extraArgs": ["--orphan-after=4"]},
     # What a change of a pool does to the scheduler is waited for.
     "sidecars": {"provisioner": {"extraArgs": ["--capacity-poll-interval=5s"]}},
 }
@@ -128,6 +129,13 @@ class Driver:
         """Run thinpool-csi on a node, as an administrator would."""
         pod = self.plugin(node)
         return self.cluster.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "thinpool-csi", *words)
+
+    def controller_command(self, *words: str) -> str:
+        """Run thinpool-csi beside a controller that runs."""
+        ready = (each for each in self.pods("controller") if each["status"]["phase"] == "Running")
+        pod = next(ready)["metadata"]["name"]
+        container = ("--container", "controller", "--", "thinpool-csi", *words)
+        return self.cluster.kubectl("exec", f"--namespace={NAMESPACE}", pod, *container)
 
 
 def thin_pool(name: str, devices: list[str], **spec: Any) -> Object:  # noqa: ANN401 - the API's objects

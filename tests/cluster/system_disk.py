@@ -14,8 +14,9 @@ from tests.cluster import archive, image
 from tests.cluster.programs import SIDECARS, Programs
 from tests.guest.machine import cache_directory
 
-TEST_IMAGE: Final = "thinpool-csi-test:1"
-"""For the tests' pods: busybox, which sleeps unless told otherwise. It holds the pods' namespaces too."""
+TEST_IMAGE: Final = "busybox:1.37"
+"""For the tests' pods, by the name that deploy/examples have for it: this machine's busybox, which sleeps unless told
+otherwise. It holds the pods' namespaces too."""
 
 _SIZE: Final = "24G"
 _BUSYBOX: Final = "/usr/bin/busybox"

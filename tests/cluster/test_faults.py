@@ -11,8 +11,8 @@ from tests.cluster.pods import Pods
 _BURST = 30
 _WRITING = (
     "i=0; while true; do i=$((i + 1));"
-    " dd if=/dev/urandom of=/data/part bs=64k count=16 conv=fsync 2>/dev/null && echo $i >/data/rounds"
-    " || echo $i >>/data/failed; done"
+    " dd if=/dev/urandom of=/data/part bs=64k count=16 conv=fsync 2>/dev/null && echo $i >/data/new"
+    " && mv /data/new /data/rounds || echo $i >>/data/failed; done"
 )
 
 
@@ -187,4 +187,4 @@ def _restarts(pods: Pods, name: str) -> int:
 
 
 def _rounds(pods: Pods) -> int:
-    return int(pods.shell("writer", "cat /data/rounds"))
+    return int(pods.shell("writer", "cat /data/rounds 2>/dev/null || echo 0"))

@@ -28,7 +28,7 @@ def test_an_upgrade_and_a_removal_and_a_new_installation_leave_the_data_alone(
     cluster.helm("test", RELEASE, f"--namespace={NAMESPACE}", "--timeout=3m")
 
     cluster.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=4m")
-    assert not driver.pods("node")
+    until("the driver's pods are gone", lambda: not driver.pods("node") + driver.pods("controller"), limit=90)
     assert pods.checksum("user", "/data/a") == checksum
     assert pods.write("user", "/data/b") == pods.checksum("user", "/data/b")
     assert len(cluster.get("thinpools")["items"]) == 1
@@ -50,5 +50,5 @@ def _changed() -> dict[str, Any]:
         **VALUES,
         "pools": [pool | {"spec": pool["spec"] | {"overprovisionRatio": 40}}],
         "node": {"logLevel": "debug"},
-        "controller": {"replicas": 1},
+        "controller": {**VALUES["controller"], "replicas": 1},
     }

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from csi.rpc.trust import CONTROLLER, NODE, Own
+from tests.cluster.client import until
 from tests.cluster.cluster import NAMESPACE, RELEASE, Cluster
 from tests.cluster.driver import POOL, Driver
 
-_STATUS = json.dumps({"status": {"address": "10.0.0.1:1", "certificate": "mine"}})
+_FORGED = {"status": {"address": "10.0.0.1:1", "certificate": "mine"}}
 
 
 @pytest.fixture(scope="module")
@@ -20,23 +22,22 @@ def token(cluster: Cluster, driver: Driver) -> str:
 
 def test_a_node_tells_of_itself(cluster: Cluster, driver: Driver, token: str) -> None:
     own, _ = cluster.nodes
-    address = driver.seat(own)["status"]["address"]
-    patch = json.dumps({"status": {"address": address}})
-    assert "patched" in _as(cluster, token, "patch", *_seat(own), "--subresource=status", f"--patch={patch}")
+    body = {"status": {"address": driver.seat(own)["status"]["address"]}}
+    assert cluster.patch(_status(own), body, token)["kind"] == "ThinPoolNode"
 
 
 def test_a_node_cannot_tell_of_another_node(cluster: Cluster, token: str) -> None:
     _, other = cluster.nodes
-    said = cluster.refused(f"--token={token}", "patch", *_seat(other), "--subresource=status", f"--patch={_STATUS}")
-    assert "a node writes only of itself" in said
+    said = cluster.patch(_status(other), _FORGED, token)
+    assert (said["kind"], said["status"]) == ("Status", "Failure")
+    assert "a node writes only of itself" in said["message"]
 
 
 def test_a_token_of_no_node_tells_of_none(cluster: Cluster) -> None:
     unbound = cluster.kubectl("create", "token", f"{RELEASE}-node", f"--namespace={NAMESPACE}").strip()
-    said = cluster.refused(
-        f"--token={unbound}", "patch", *_seat(cluster.nodes[0]), "--subresource=status", f"--patch={_STATUS}"
-    )
-    assert "the token says no node" in said
+    said = cluster.patch(_status(cluster.nodes[0]), _FORGED, unbound)
+    assert (said["kind"], said["status"]) == ("Status", "Failure")
+    assert "the token says no node" in said["message"]
 
 
 def test_a_node_cannot_change_what_is_wanted_or_declare_a_pool_lost(cluster: Cluster, token: str) -> None:
@@ -69,20 +70,25 @@ def test_the_controllers_account_cannot_declare_a_pool_lost(cluster: Cluster) ->
     assert "only a person declares a pool lost" in said
 
 
-def test_without_a_certificate_a_node_answers_nobody(cluster: Cluster, driver: Driver) -> None:
-    """Neither without one nor with one that the caller has made."""
-    own, other = cluster.nodes
-    address = driver.seat(other)["status"]["address"]
-    key, certificate = "/run/self-made.key", "/run/self-made.crt"
-    cluster.run(
-        own,
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"),
-        *("-subj", "/CN=thinpool-csi-controller", "-keyout", key, "-out", certificate),
-    )
-    for words in ("", f"-key {key} -cert {certificate}"):
-        # TLS 1.3 tells a client that its certificate was refused when it next reads.
-        script = f"sleep 3 | openssl s_client -connect {address} -alpn h2 -tls1_3 -ign_eof {words} 2>&1; true"
-        assert "alert" in cluster.run(own, "sh", "-c", script, limit=30)
+def test_a_node_answers_only_those_whose_certificate_is_published(cluster: Cluster, driver: Driver) -> None:
+    """Not one without, not one that made its own, not another node; and one that was taken back no more."""
+    status = driver.seat(cluster.nodes[1])["status"]
+
+    def knock(own: Own | None) -> str:
+        return cluster.probe(status["address"], status["certificate"], own)
+
+    mine = Own(CONTROLLER)
+    for stranger in (None, mine, Own(NODE)):
+        assert knock(stranger) == "UNAVAILABLE"
+    entry = ("patch", "configmap", f"{RELEASE}-controllers", f"--namespace={NAMESPACE}")
+    cluster.kubectl(*entry, "--patch", json.dumps({"data": {"test": mine.published()}}))
+    until("it is let in", lambda: knock(mine) == "OK", limit=30)
+    cluster.kubectl(*entry, "--patch", json.dumps({"data": {"test": None}}))
+    until("it is let in no more", lambda: knock(mine) == "UNAVAILABLE", limit=30)
+
+
+def _status(node: str) -> str:
+    return f"/apis/thinpool-csi.dev/v1alpha1/thinpoolnodes/{POOL}.{node}/status"
 
 
 def _seat(node: str) -> tuple[str, str, str]:

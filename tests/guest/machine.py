@@ -269,7 +269,7 @@ def cache_directory() -> str:
 def require() -> None:
     """Raise MissingError if this machine cannot run a guest."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    wanted = (KERNEL, "modprobe", "lvm", "setpriv", "prlimit", *(["cc"] if xstate.needed() else []))
+    wanted = (KERNEL, "modprobe", "lvm", "setpriv", "prlimit", "taskset", *(["cc"] if xstate.needed() else []))
     missing = [name for name in wanted if shutil.which(name, path=path) is None]
     if missing:
         message = f"a guest needs {', '.join(missing)}: apt-get install {PACKAGES} {xstate.PACKAGES}"

@@ -1,9 +1,10 @@
 """Run the tests as jobs, as many at a time as there are processors: ``python -m tests.tools.suite all``.
 
 A job is one process with a deadline: lint, the unit tests, or pytest in a guest of its own. A directory below
-tests/kernel or tests/sanity is one job, and a file that says ``GUEST = ["--udev", …]`` (options of tests.guest) is a
-job by itself, in a guest made so. Tests that boot guests themselves (tests/guest, tests/reboot) run here, and so do
-those of a cluster, which share it.
+tests/kernel, tests/sanity or tests/faults is one job, and a file that says ``GUEST = ["--udev", …]`` (options of
+tests.guest) is a job by itself, in a guest made so. Tests that boot guests themselves (tests/guest, tests/faults/crash)
+and those that need none (tests/faults/parsers) run here, and so do those of the chart, and those of a cluster, which
+share it. ROUNDS and SEED are handed on to the faults.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -27,7 +28,11 @@ from tests.guest.machine import ROOT
 _GUEST_OPTIONS: Final = ("--memory", "1024", "--disk", "8G", "--disk", "8G")
 _GUEST_LIMIT: Final = 1200.0
 _HOST_LIMIT: Final = 1200.0
-_CLUSTER_LIMIT: Final = 2400.0
+_CLUSTER_LIMIT: Final = 3300.0
+_FAULTS: Final = "tests/faults"
+_FAULTS_ON_HOST: Final = (f"{_FAULTS}/crash", f"{_FAULTS}/parsers")
+_FAULTS_LIMIT: Final = 6 * 3600.0
+"""Of the long form."""
 _GRACE: Final = 60.0
 """What a guest may need beyond its deadline to be cleaned away."""
 
@@ -116,7 +121,9 @@ class Suite:
             print(f"{text}\nFAIL  {job.name} ({seconds:.0f} s): {why}", flush=True)
 
 
-def jobs_below(directory: str, *, host: bool, environment: Iterable[str] = ()) -> list[Job]:
+def jobs_below(
+    directory: str, *, host: bool, environment: Iterable[str] = (), limit: float = _GUEST_LIMIT
+) -> list[Job]:
     """Return the jobs of a directory (or one file) of tests that need a kernel of their own."""
     shared: dict[str, list[str]] = {}
     jobs = []
@@ -125,8 +132,10 @@ def jobs_below(directory: str, *, host: bool, environment: Iterable[str] = ()) -
         if options is None:
             shared.setdefault(os.path.dirname(path), []).append(path)
         else:
-            jobs.append(_guest_job(path, [path], options, host=host, environment=environment))
-    return jobs + [_guest_job(name, files, (), host=host, environment=environment) for name, files in shared.items()]
+            jobs.append(_guest_job(path, [path], options, host=host, environment=environment, limit=limit))
+    return jobs + [
+        _guest_job(name, files, (), host=host, environment=environment, limit=limit) for name, files in shared.items()
+    ]
 
 
 def _test_files(start: str) -> list[str]:
@@ -156,30 +165,54 @@ def _guest_options(path: str) -> tuple[str, ...] | None:
 
 
 def _guest_job(
-    name: str, files: Sequence[str], options: Sequence[str], *, host: bool, environment: Iterable[str]
+    name: str, files: Sequence[str], options: Sequence[str], *, host: bool, environment: Iterable[str], limit: float
 ) -> Job:
     argv = (
         *(sys.executable, "-m", "tests.guest", *(["--host"] if host else []), *_GUEST_OPTIONS),
-        *("--timeout", str(_GUEST_LIMIT), *options, *(f"--env={pair}" for pair in environment), "--"),
+        *("--timeout", str(limit), *options, *(f"--env={pair}" for pair in environment), "--"),
         *(sys.executable, "-m", "pytest", *files),
     )
-    return Job(name.removeprefix("tests/"), argv, _GUEST_LIMIT + _GRACE)
+    return Job(name.removeprefix("tests/"), argv, limit + _GRACE)
 
 
 def _pytest(*paths: str, limit: float = _HOST_LIMIT) -> Job:
-    return Job(" ".join(paths).replace("tests/", ""), (sys.executable, "-m", "pytest", *paths), limit)
+    name = " ".join(path for path in paths if not path.startswith("-"))
+    return Job(name.replace("tests/", ""), (sys.executable, "-m", "pytest", *paths), limit)
+
+
+def _built(what: str) -> str:
+    """Build what is missing, and return where it is."""
+    setup = os.path.join(ROOT, "tests/tools/setup")
+    done = subprocess.run([setup, what], stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
+    return done.stdout.strip()
+
+
+def _chart(paths: Sequence[str]) -> Job:
+    job = _pytest(*(paths or ["tests/chart"]))
+    return replace(job, argv=("env", f"HELM={_built('helm')}", *job.argv))
 
 
 def _sanity(paths: Sequence[str], *, host: bool) -> list[Job]:
-    setup = os.path.join(ROOT, "tests/tools/setup")
-    binary = subprocess.run(
-        [setup, "sanity"], stdout=subprocess.PIPE, text=True, check=True, timeout=1200
-    ).stdout.strip()
+    binary = _built("sanity")
     return [
         job
         for path in paths or ["tests/sanity"]
         for job in jobs_below(path, host=host, environment=[f"CSI_SANITY={binary}"])
     ]
+
+
+def _faults(paths: Sequence[str], *, host: bool) -> list[Job]:
+    handed_on = [name for name in ("ROUNDS", "SEED") if name in os.environ]
+    limit = _FAULTS_LIMIT if "ROUNDS" in os.environ else _HOST_LIMIT
+    jobs = []
+    with os.scandir(os.path.join(ROOT, _FAULTS)) as entries:
+        directories = sorted(f"{_FAULTS}/{entry.name}" for entry in entries if entry.is_dir())
+    for path in paths or directories:
+        if path.startswith(_FAULTS_ON_HOST):
+            jobs.append(_pytest(path, limit=limit))
+        elif _test_files(path):
+            jobs += jobs_below(path, host=host, environment=handed_on, limit=limit)
+    return jobs
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
@@ -189,7 +222,7 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> int:
     """Parse the command line, run, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("all", "kernel", "sanity", "cluster"))
+    parser.add_argument("what", choices=("all", "kernel", "sanity", "cluster", "chart", "faults"))
     parser.add_argument("paths", nargs="*", help="files or directories; all when none is given")
     parser.add_argument("--host", action="store_true", help="on this machine's own kernel instead of in guests")
     options = parser.parse_args()
@@ -200,12 +233,15 @@ def main() -> int:
     if options.what in {"all", "kernel"}:
         for path in options.paths or ["tests/kernel"]:
             jobs += jobs_below(path, host=options.host)
+    if options.what in {"all", "chart"}:
+        jobs.append(_chart(options.paths))
     if options.what == "cluster":
-        jobs.append(_pytest(*(options.paths or ["tests/cluster"]), limit=_CLUSTER_LIMIT))
+        jobs.append(_pytest(*(options.paths or ["tests/cluster"]), "--durations=20", limit=_CLUSTER_LIMIT))
+    if options.what == "faults":
+        jobs += _faults(options.paths, host=options.host)
     if options.what == "all":
-        present = [name for name in ("tests/guest", "tests/reboot") if _test_files(name)]
         lint = Job("lint", ("make", "--no-print-directory", "lint"), _HOST_LIMIT)
-        jobs = [lint, _pytest("tests/unit"), *map(_pytest, present), *jobs]
+        jobs = [lint, _pytest("tests/unit"), _pytest("tests/guest"), *jobs]
     if not jobs:
         print("no tests found", file=sys.stderr)
         return 5

@@ -1,6 +1,7 @@
 """A node of a cluster: it serves what ThinPools want of it, tells how that is, and lets only the controllers in."""
 
 import json
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -18,7 +19,7 @@ from csi.rpc.trust import CONTROLLER, Own
 from csi.units import GIB, MIB
 from tests.kernel.cli.conftest import Host, wait_for
 from tests.kernel.volumes.served import loop_disk
-from tests.unit.kube.conftest import FakeApi
+from tests.unit.kube.fake import FakeApi
 
 GROUP = "/apis/thinpool-csi.dev/v1alpha1"
 MINE = f"{GROUP}/thinpoolnodes/fast.node-a"
@@ -33,6 +34,7 @@ class Cluster:
         self.host = host
         self.api = FakeApi()
         self.controller = Own(CONTROLLER)
+        self.process: subprocess.Popen[bytes]
         self.api.objects[f"{GROUP}/thinpools/fast"] = {
             "metadata": {"name": "fast", "generation": 1},
             "spec": {"devices": [disk], "removalPolicy": "delete"},
@@ -61,6 +63,16 @@ class Cluster:
             )
         )
 
+    def start(self) -> None:
+        """Begin to start the node."""
+        place = [each for each in self.host._place() if each not in {"--pools", f"{self.host.base}/pools.yaml"}]
+        argv = [
+            *("--endpoint", f"unix://{self.host.socket}", *place, "--cluster", "--listen", LISTEN),
+            *("--namespace", "storage", "--controllers-config", "controllers", "--node-name", "node-a"),
+            *("--kubeconfig", f"{self.host.base}/kubeconfig", "--metrics", "127.0.0.1:9810"),
+        ]
+        self.process = self.host.start_with(argv)
+
     @property
     def status(self) -> dict[str, Any]:
         found = self.api.objects[MINE].get("status", {})
@@ -83,19 +95,13 @@ class Cluster:
 def cluster(host: Host, tmp_path: Path) -> Iterator[Cluster]:
     with loop_disk(tmp_path / "disk", GIB) as disk:
         made = Cluster(host, disk)
-        place = [each for each in host._place() if each not in {"--pools", f"{host.base}/pools.yaml"}]
-        argv = [
-            *("--endpoint", f"unix://{host.socket}", *place, "--cluster", "--listen", LISTEN),
-            *("--namespace", "storage", "--controllers-config", "controllers", "--node-name", "node-a"),
-            *("--kubeconfig", f"{host.base}/kubeconfig", "--metrics", "127.0.0.1:9810"),
-        ]
-        process = host.start_with(argv)
+        made.start()
         yield made
         sys.stdout.write(host.log)
         made.api.server.shutdown()
         for _ in range(3):
             made.api.watches.put([])
-        host.end(process)
+        host.end(made.process)
         made.api.server.server_close()
         subprocess.run(["thinpool-csi", "deactivate", *pools_file(host, disk)], check=False, timeout=60)
 
@@ -152,3 +158,21 @@ def test_a_node_serves_what_the_cluster_wants_and_goes_when_it_is_not_wanted(clu
     assert cluster.status["poolID"] == ""
     names = subprocess.run(["dmsetup", "ls"], check=True, capture_output=True, text=True, timeout=30).stdout
     assert "thinpool" not in names
+
+
+def test_a_node_that_starts_while_the_cluster_is_away_serves_what_was_wanted_last(cluster: Cluster) -> None:
+    wait_for(cluster.ready, 90)
+    pool_id = cluster.status["poolID"]
+    cluster.host.end(cluster.process, signal.SIGKILL)
+    cluster.api.down = True
+    cluster.start()
+    wait_for(lambda: '"event": "pool open"' in cluster.host.log, 90)
+    assert pool_id in cluster.host.log
+    assert "what it wanted last is served" in cluster.host.log
+    (pool,) = cluster.host.json("info")["pools"]
+    assert (pool["pool"], pool["pool_id"]) == ("fast", pool_id)
+    # Back again, the cluster is told, and what it wants by now holds.
+    cluster.api.objects[MINE]["status"] = {"poolID": pool_id}
+    cluster.api.down = False
+    wait_for(cluster.ready, 90)
+    assert cluster.status["poolID"] == pool_id

@@ -118,7 +118,7 @@ def test_a_damaged_superblock_is_not_blank_not_formatted_and_not_mounted(
     if fs_type is FsType.EXT4:
         with pytest.raises(DataLossError):
             check.fsck(device, fs_type)
-    with pytest.raises((DataLossError, KernelError)):
+    with pytest.raises((DataLossError, StateError)):
         mounted(root, device, fs_type)
     assert root.mounted(f"{root.path}/a") is None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csi.errors import InvalidRequestError, KernelError, StateError, UnavailableError
+from csi.errors import BusyError, InvalidRequestError, KernelError, NotFoundError, StateError, UnavailableError
 from csi.fs import mkfs, mountinfo, options, syscalls
 from csi.fs import mount as mounting
 from csi.fs.mount import bind, mount, restrict, syncfs, unmount
@@ -102,7 +102,7 @@ def test_the_kernel_takes_a_quoted_label_as_one_option(
     before = run("dmesg")
     label = Options.parse(FsType.EXT4, ['context="system_u:object_r:container_file_t:s0:c1,c2"'])
     # No policy is loaded, so that the label itself is refused; a split one would be an unknown parameter c2.
-    with root.directory(f"{root.path}/a") as place, pytest.raises(KernelError, match="EINVAL"):
+    with root.directory(f"{root.path}/a") as place, pytest.raises(StateError, match="EINVAL"):
         mount(device, place, FsType.EXT4, label)
     said = run("dmesg").removeprefix(before)
     assert "SELinux" in said
@@ -247,8 +247,76 @@ def test_a_file_system_that_shut_itself_down_can_be_looked_at_and_unmounted(root
 
 def test_what_is_not_a_file_system_is_an_error_that_names_it(root: Root, make_disk: MakeDisk) -> None:
     device = make_disk(SIZE)
-    with root.directory(f"{root.path}/a") as place, pytest.raises(KernelError, match=f"mount {device}.*EINVAL"):
+    with root.directory(f"{root.path}/a") as place, pytest.raises(StateError, match=f"mount {device}.*EINVAL"):
         mount(device, place, FsType.EXT4, Options())
+
+
+def test_a_value_that_the_kernel_does_not_take_says_where_to_look(root: Root, device: str) -> None:
+    wanted = Options.parse(FsType.EXT4, ["inode_readahead_blks=3"])
+    with root.directory(f"{root.path}/a") as place, pytest.raises(StateError, match="option this kernel does not take"):
+        mount(device, place, FsType.EXT4, wanted)
+
+
+def test_a_file_system_that_is_writable_elsewhere_is_not_mounted_read_only(
+    root: Root, staged: str, device: str
+) -> None:
+    assert staged
+    with root.directory(f"{root.path}/b") as place, pytest.raises(StateError, match="unmount it there first"):
+        mount(device, place, FsType.EXT4, Options.parse(FsType.EXT4, ["ro"]))
+
+
+def test_a_name_replaced_by_a_link_redirects_no_restriction(
+    root: Root, staged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = Root(str(tmp_path))
+    real = syscalls.mount
+    with outside.directory(f"{tmp_path}/outside") as place, root.directory(staged) as source:
+        bind(source, place)
+
+    def swapped(*args: object) -> None:
+        syscalls.umount(f"{root.path}/b", syscalls.MNT_DETACH)
+        os.rmdir(f"{root.path}/b")
+        os.symlink(tmp_path / "outside", f"{root.path}/b")
+        real(*args)  # type: ignore[arg-type]
+
+    with root.directory(staged) as source, root.directory(f"{root.path}/b") as target:
+        bind(source, target)
+        monkeypatch.setattr(syscalls, "mount", swapped)
+        with pytest.raises((KernelError, StateError)):
+            restrict(target, read_only=True)
+    found = outside.mounted(f"{tmp_path}/outside")
+    assert found is not None
+    assert not found.read_only
+
+
+def test_a_mount_that_goes_while_it_is_looked_at_is_a_matter_of_asking_again(
+    root: Root, staged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = mountinfo.mounts
+
+    def gone() -> tuple[mountinfo.Mount, ...]:
+        syscalls.umount(staged, syscalls.MNT_DETACH)
+        return real()
+
+    monkeypatch.setattr(mountinfo, "mounts", gone)
+    with pytest.raises(BusyError, match="unmounted just now"):
+        root.mounted(staged)
+
+
+def test_a_target_removed_before_the_mount_is_not_found(root: Root, staged: str, device: str) -> None:
+    with root.directory(staged) as source, root.directory(f"{root.path}/b") as target:
+        os.rmdir(f"{root.path}/b")
+        with pytest.raises(NotFoundError, match="is gone"):
+            bind(source, target)
+        with pytest.raises(NotFoundError, match="is gone"):
+            mount(device, target, FsType.EXT4, Options())
+
+
+def test_what_was_unmounted_before_the_bind_is_not_bound(root: Root, staged: str) -> None:
+    with root.directory(staged) as source, root.directory(f"{root.path}/b") as target:
+        syscalls.umount(staged, syscalls.MNT_DETACH)
+        with pytest.raises(StateError, match="was unmounted"):
+            bind(source, target)
 
 
 def test_a_missing_file_system_type_says_which_module(root: Root, device: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,17 @@
 """Activation and deactivation: what comes up, what must not, and what nobody else may bring up."""
 
 import os
-import struct
 from pathlib import Path
 
 import pytest
 
 from csi.dm.ioctl import Control
-from csi.errors import CommandError, UnavailableError
+from csi.errors import CommandError, NeedsRepairError, UnavailableError
 from csi.lvm.pool_group import NO_SPACE_TIMEOUT, PoolGroup
 from csi.settings import PoolSpec, WhenFull
-from csi.units import SECTOR
 from tests.kernel.conftest import run
 from tests.kernel.lvm.conftest import NODE, lvm, opened, status, sweep, try_lvm
-
-_SUPERBLOCK = 4096
-_NEEDS_CHECK = 1
-# drivers/md/dm-thin-metadata.c, SUPERBLOCK_CSUM_XOR; the checksum is dm_bm_checksum's.
-_CHECKSUM_XOR = 160774
+from tests.kernel.metadata import Metadata
 
 
 def test_a_pool_comes_back_after_its_devices_were_gone(disk: str, state: Path, control: Control) -> None:
@@ -25,7 +19,7 @@ def test_a_pool_comes_back_after_its_devices_were_gone(disk: str, state: Path, c
     group = opened(spec, state)
     catalog = group.catalog_path
     assert os.path.exists(catalog)
-    assert os.path.exists(group.metadata_path)
+    assert group.catalog_active
     sweep(control)
     found = PoolGroup.open(spec, NODE, state)
     assert not found.active
@@ -52,15 +46,11 @@ def test_nobody_elses_autoactivation_touches_a_pool(disk: str, state: Path, cont
 def test_damaged_metadata_is_never_activated(disk: str, state: Path, control: Control) -> None:
     group = opened(PoolSpec("fast", devices=(disk,)), state)
     control.message(group.pool_name, "create_thin 1")
-    offset = _metadata_offset(control, group)
+    metadata = Metadata.of(control, group.pool_name)
     group.deactivate()
-    with open(disk, "r+b") as stream:
-        stream.seek(offset + _SUPERBLOCK)
-        stream.write(b"\xff" * (64 * 4096))
-        stream.flush()
-        os.fsync(stream.fileno())
+    metadata.damage(*range(1, 65))
     found = PoolGroup.open(PoolSpec("fast", devices=(disk,)), NODE, state)
-    with pytest.raises(UnavailableError, match="salvage"):
+    with pytest.raises(NeedsRepairError, match="thinpool-csi repair --pool fast"):
         found.activate()
     found.refresh()
     assert not found.active
@@ -94,42 +84,20 @@ def test_needs_check_is_cleared_only_on_the_administrators_word(disk: str, state
     spec = PoolSpec("fast", devices=(disk,))
     group = opened(spec, state)
     control.message(group.pool_name, "create_thin 1")
-    offset = _metadata_offset(control, group)
+    metadata = Metadata.of(control, group.pool_name)
     group.deactivate()
-    with open(disk, "r+b") as stream:
-        stream.seek(offset)
-        block = bytearray(stream.read(_SUPERBLOCK))
-        struct.pack_into("<I", block, 4, _NEEDS_CHECK)
-        struct.pack_into("<I", block, 0, _crc32c(bytes(block[4:])) ^ _CHECKSUM_XOR)
-        stream.seek(offset)
-        stream.write(block)
-        stream.flush()
-        os.fsync(stream.fileno())
+    metadata.need_check()
     found = PoolGroup.open(spec, NODE, state)
-    for _ in range(2):  # the first activates it, the second finds it active
-        with pytest.raises(UnavailableError, match="needs_check"):
+    for _ in range(2):
+        with pytest.raises(NeedsRepairError, match="needs_check"):
             found.activate()
-    assert status(control, found).needs_check
+        assert not found.active
+        assert control.info_by_uuid(found.pool_uuid) is None
     found.activate(clear_needs_check=True)
     assert status(control, found).healthy
     found.deactivate()
     found.activate()
     assert status(control, found).healthy
-
-
-def _metadata_offset(control: Control, group: PoolGroup) -> int:
-    """Return where on its disk the pool's metadata begins."""
-    [line] = control.table(f"{group.pool_name}_tmeta")
-    return int(line.params.split()[1]) * SECTOR
-
-
-def _crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc
 
 
 def _ours(control: Control) -> list[str]:

@@ -213,7 +213,7 @@ def _load(served: Served, name: str, line: Line) -> None:
 def test_ballast_grows_with_the_pool_and_then_rests(quiet: Served) -> None:
     quiet.pool.group.extend_data(Bytes(512 * MIB))
     with EventWatch() as watch:
-        monitor = Monitor(quiet.pool, watch)
+        monitor = Monitor(quiet.pool, watch, threading.Event())
         deadline = time.monotonic() + 30
         while (pause := monitor.look()) < 1 and time.monotonic() < deadline:
             watch.wait(pause)
@@ -229,7 +229,7 @@ def test_an_extension_that_was_held_up_once_is_tried_again(quiet: Served) -> Non
         device.write(b"x" * (64 * MIB))
     quiet.let(autoextend=Autoextend(threshold=1, percent=20))
     with EventWatch() as watch:
-        monitor = Monitor(quiet.pool, watch)
+        monitor = Monitor(quiet.pool, watch, threading.Event())
         with quiet.pool.freezing:
             monitor.look()
         assert quiet.pool.thin.status().data_total == before
@@ -243,7 +243,7 @@ def test_an_extension_that_fails_is_an_error_and_no_end(quiet: Served, monkeypat
 
     before = quiet.pool.thin.status().data_total
     with EventWatch() as watch:
-        monitor = Monitor(quiet.pool, watch)
+        monitor = Monitor(quiet.pool, watch, threading.Event())
         with monkeypatch.context() as patched:
             patched.setattr(quiet.pool.group, "extend_data", refuse)
             with pytest.raises(KernelError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csi.errors import DataLossError, ExistsError, InvalidRequestError, StateError
+from csi.errors import DataLossError, ExistsError, InvalidRequestError, SizeError, StateError
 from csi.model import Device, FsType
 from csi.units import GIB, KIB, MIB, Bytes
 from csi.volumes.requests import Access, VolumeRequest
@@ -133,6 +133,21 @@ def test_a_mounted_volume_grows_under_its_user(served: Served, fs_type: FsType) 
         assert served.node.expand_fs(volume.handle, place) == grown.size
         file.write("still writing")
     assert served.node.usage(volume.handle, place).total > volume.size + 400 * MIB
+
+
+def test_a_small_btrfs_grows_at_once_to_what_the_kernel_takes(served: Served) -> None:
+    """It resizes none to less than 256 MiB."""
+    volume = served.create("v", 128 * MIB, fs_type=FsType.BTRFS)
+    place = served.staged(volume)
+    snapshot = served.node.create_snapshot("s", volume.handle)
+    with pytest.raises(SizeError):
+        served.node.expand_volume(volume.handle, Bytes(160 * MIB), Bytes(200 * MIB))
+    assert served.node.expand_volume(volume.handle, Bytes(160 * MIB), Bytes(0)).size == 256 * MIB
+    assert served.node.expand_fs(volume.handle, place) == 256 * MIB
+    assert served.copy("same", snapshot.handle).size == 128 * MIB
+    larger = served.copy("larger", snapshot.handle, 160 * MIB)
+    assert larger.size == 256 * MIB
+    assert served.node.usage(larger.handle, served.staged(larger)).total > 200 * MIB
 
 
 def test_a_read_only_stage_and_a_read_only_target_take_no_writes(served: Served) -> None:

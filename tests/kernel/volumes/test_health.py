@@ -11,6 +11,7 @@ from csi.model import FsType
 from csi.units import MIB
 from csi.volumes.reports import Severity
 from tests.kernel.conftest import run, wait_until
+from tests.kernel.metadata import fail_writes
 from tests.kernel.volumes.conftest import MakeServed
 from tests.kernel.volumes.served import SIZE, Served
 
@@ -71,11 +72,11 @@ def test_a_pool_whose_metadata_cannot_be_written_and_its_file_systems_say_so(mak
     volume, shut = served.create("v"), served.create("xfs", 300 * MIB, fs_type=FsType.XFS)
     place, other = served.staged(volume), served.staged(shut)
     assert served.node.volumes_health() == [(each, []) for each in served.node.volumes()]
-    _fail_writes(served.pool.thin.table.metadata)
+    fail_writes(served.pool.thin.table.metadata)
     with pytest.raises(DriverError):
         served.create("new")
     reasons = {each.reason: each.severity for each in served.node.storage_health()}
-    assert reasons == {"NeedsCheck": Severity.DATA_LOSS, "PoolReadOnly": Severity.INACCESSIBLE}
+    assert reasons == {"NeedsRepair": Severity.DATA_LOSS, "ReadOnly": Severity.INACCESSIBLE}
     assert served.node.capacity(None).available == 0
     for request in (
         lambda: served.create("new"),
@@ -95,22 +96,11 @@ def test_a_pool_whose_metadata_cannot_be_written_and_its_file_systems_say_so(mak
 
     wait_until(stopped, 30)
     found = served.node.volume_health(volume.handle)
-    assert [each.reason for each in found] == ["NeedsCheck", "PoolReadOnly", "FileSystemFailed"]
+    assert [each.reason for each in found] == ["NeedsRepair", "ReadOnly", "FileSystemFailed"]
     run("xfs_io", "-x", "-c", "shutdown", other)
     found = served.node.volume_health(shut.handle)
-    assert [each.reason for each in found] == ["NeedsCheck", "PoolReadOnly", "FileSystemFailed"]
+    assert [each.reason for each in found] == ["NeedsRepair", "ReadOnly", "FileSystemFailed"]
     checked = served.node.check()
     assert checked.thin_check == {"default": "needs-check"}
     assert "takes no messages" in checked.findings[0].message
     assert served.node.report().pools[0].mode_kernel == "ro"
-
-
-def _fail_writes(device: str) -> None:
-    """Let every write to a linear device of device-mapper fail."""
-    run("modprobe", "dm-flakey")
-    major, minor = device.split(":")
-    select = ("--major", major, "--minor", minor)
-    start, size, _, below, offset = run("dmsetup", "table", *select).split()
-    run("dmsetup", "load", *select, "--table", f"{start} {size} flakey {below} {offset} 0 1 1 error_writes")
-    run("dmsetup", "suspend", "--nolockfs", "--noflush", *select)
-    run("dmsetup", "resume", *select)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from csi.dm import block
 from csi.dm.targets import PoolMode
 from csi.errors import NoSpaceError
-from csi.model import Device, ThinId
+from csi.model import SENTINEL, Device, ThinId
 from csi.settings import WhenFull
 from csi.units import MIB, Bytes
 from csi.volumes import sentinel
@@ -224,3 +225,16 @@ def test_what_can_be_extended_into_counts_as_capacity(growing: Served) -> None:
     space = growing.pool.space()
     whole = (space.data_total + space.extendable) * growing.pool.block_size
     assert growing.node.capacity(None).available == whole // MIB * MIB
+
+
+def test_ballast_that_was_dropped_while_it_was_filled_is_filled_anew(make_served: MakeServed) -> None:
+    """A write that the full pool held up lands behind what was given away."""
+    pool = make_served(1024, agent=False).pool
+    size = sentinel.ballast_size(pool)
+    assert sentinel.refill(pool, size, lambda: False) == size
+    device = pool.device(SENTINEL)
+    block.discard(device.path, Bytes(0), pool.block_size)
+    wait_until(lambda: sentinel.ballast(pool) == size - pool.block_size, 10)
+    sentinel.refill(pool, size, lambda: False)
+    sentinel.refill(pool, size, lambda: False)
+    assert sentinel.ballast(pool) == size

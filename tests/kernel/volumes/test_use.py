@@ -1,6 +1,7 @@
 """Volumes in use: targets, raw block, single writers, inline volumes, and devices that are there only meanwhile."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,27 @@ def test_a_device_is_active_from_stage_to_unstage_and_a_snapshot_never(
     assert made == [volume.handle.device]
     assert served.node.check().findings == ()
     assert [served.active(each.handle) for each in (*served.node.snapshots(), *group.members)] == [False] * 4
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_a_deletion_waits_a_little_for_what_is_about_to_be_unstaged(served: Served, *, block: bool) -> None:
+    """The kubelet unstages a volume when its claim, which nobody uses any more, is gone already."""
+    volume = served.create("v", block=block)
+    if block:
+        place, target = served.path("staged"), served.path("t")
+        served.node.stage(volume.handle, place, Access(block=True))
+        served.node.publish(volume.handle, place, target, Access(block=True), readonly=False)
+    else:
+        place, target = served.staged(volume), ""
+    with ThreadPoolExecutor(1) as executor:
+        deletion = executor.submit(served.node.delete_volume, volume.handle)
+        with pytest.raises(TimeoutError):
+            deletion.result(0.5)
+        if target:
+            served.node.unpublish(str(volume.handle), target)
+        served.node.unstage(volume.handle, place)
+        deletion.result(10)
+    assert served.node.volumes() == []
 
 
 def test_unstage_refuses_while_a_target_is_left_and_each_step_may_be_repeated(served: Served) -> None:

@@ -9,7 +9,7 @@ BIG = Wanted(PoolSpec("big", devices=("/dev/sdc",)), 1)
 
 
 def leaving(removal: Removal) -> Wanted:
-    return Wanted(FAST.spec, 1, removal, leaving=True)
+    return Wanted(FAST.spec, 1, removal, leaving=True, made=True)
 
 
 def test_what_is_wanted_is_served() -> None:
@@ -34,6 +34,11 @@ def test_a_leaving_pool_that_is_to_be_deleted_is_removed_once_it_is_empty() -> N
 def test_a_removed_pool_is_not_made_again_while_its_object_leaves() -> None:
     assert follow([leaving(Removal.DELETE)], {}, {"fast"}) == Following((), (), ())
     assert follow([FAST], {}, {"fast"}) == Following((), (), (FAST.spec,))
+
+
+def test_a_pool_that_leaves_before_it_was_made_is_not_made() -> None:
+    assert follow([Wanted(FAST.spec, 1, leaving=True)], {}, {}) == Following((), (), ())
+    assert follow([Wanted(FAST.spec, 1, leaving=True)], {"fast": False}, {}) == Following((), (), (FAST.spec,))
 
 
 def test_a_lost_pool_is_not_served() -> None:

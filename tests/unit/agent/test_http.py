@@ -68,13 +68,27 @@ def test_nothing_else_is_there(watched: Watched) -> None:
     assert watched.get("/etc/passwd")[0] == 404
 
 
+def test_it_serves_on_ipv6_as_well() -> None:
+    server = HttpServer("::1:0", CollectorRegistry(), lambda: "", lambda: "")
+    server.start()
+    with urllib.request.urlopen(f"http://[::1]:{server.port}/healthz", timeout=5) as answer:
+        assert answer.status == 200
+    server.stop()
+
+
 def test_an_address_that_is_taken_is_said(watched: Watched) -> None:
     with pytest.raises(KernelError, match="EADDRINUSE"):
         HttpServer(f"127.0.0.1:{watched.server.port}", watched.registry, lambda: "", lambda: "")
 
 
 @pytest.mark.parametrize(
-    ("address", "parts"), [("10.0.0.1:9810", ("10.0.0.1", 9810)), ("[fd00::1]:80", ("fd00::1", 80))]
+    ("address", "parts"),
+    [
+        ("10.0.0.1:9810", ("10.0.0.1", 9810)),
+        ("[fd00::1]:80", ("fd00::1", 80)),
+        # As a pod's manifest puts it together.
+        ("fd00::1:80", ("fd00::1", 80)),
+    ],
 )
 def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
     assert split(address) == parts

@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from csi.agent.leader import listed_changes, snapshot_handle, volume_handle
-
-DRIVER = "thinpool-csi.dev"
+from csi.agent.leader import listed_changes
 
 
 def thin_pool(**spec: object) -> dict[str, Any]:
@@ -31,17 +29,23 @@ def test_what_is_not_listed_is_left_alone() -> None:
     assert listed_changes("[]", {"fast": thin_pool()}) == {}
 
 
-@pytest.mark.parametrize("text", ["a: b", "[a]", "[{name: a}]", "[{name: a, spec: {}, more: 1}]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b",
+        "[a]",
+        "[{name: a}]",
+        "[{name: a, spec: {}, more: 1}]",
+        "[{name: fast, spec: 5}]",
+        "[{name: [], spec: {}}]",
+    ],
+)
 def test_what_is_no_list_of_pools_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a list of pools"):
+        listed_changes(text, {"fast": thin_pool()})
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "!!bool x", "2001-99-99"], ids=["deep", "word", "date"])
+def test_what_yaml_cannot_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not YAML"):
         listed_changes(text, {})
-
-
-def test_handles_are_those_of_our_own_objects() -> None:
-    assert volume_handle({"spec": {"csi": {"driver": DRIVER, "volumeHandle": "h"}}}) == "h"
-    assert volume_handle({"spec": {"csi": {"driver": "other", "volumeHandle": "h"}}}) == ""
-    assert volume_handle({"spec": {"hostPath": {}}}) == ""
-    content = {"spec": {"driver": DRIVER, "source": {"volumeHandle": "v"}}, "status": {"snapshotHandle": "s"}}
-    assert snapshot_handle(content) == "s"
-    assert snapshot_handle({"spec": {"driver": DRIVER, "source": {"volumeHandle": "v"}}}) == "v"
-    assert snapshot_handle({"spec": {"driver": "other", "source": {"snapshotHandle": "s"}}}) == ""

@@ -1,11 +1,13 @@
 """Which ThinPoolNodes there should be, and when one may go."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from csi.agent.placing import NODE_FINALIZER, POOL_FINALIZER, Placing, place
 
 NODES = {"a": {"disk": "fast"}, "b": {}}
 HELD = [POOL_FINALIZER]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def pool(*, leaving: bool = False, finalizers: list[str] | None = None, **spec: object) -> dict[str, Any]:
@@ -19,10 +21,16 @@ def pool(*, leaving: bool = False, finalizers: list[str] | None = None, **spec: 
 
 
 def pool_node(
-    node: str, *, leaving: bool = False, pool_id: str = "", lost: bool = False, ready: bool = False
+    node: str,
+    *,
+    leaving: bool = False,
+    pool_id: str = "",
+    lost: bool = False,
+    ready: bool = False,
+    reason: str = "",
 ) -> dict[str, Any]:
     metadata = {"name": f"fast.{node}", "finalizers": [NODE_FINALIZER]}
-    conditions = [{"type": "Ready", "status": "True"}] if ready else []
+    conditions = [{"type": "Ready", "status": str(ready), "reason": reason}]
     return {
         "metadata": metadata | ({"deletionTimestamp": "now"} if leaving else {}),
         "spec": {"poolName": "fast", "nodeName": node, "lost": lost},
@@ -32,7 +40,7 @@ def pool_node(
 
 def placed(pools: list[Any], pool_nodes: list[Any], used: set[str] | None = None, **changes: Any) -> Placing:  # noqa: ANN401
     nodes = changes.get("nodes", NODES)
-    return place(pools, pool_nodes, nodes, changes.get("drivers", set(nodes)), used or set())
+    return place(pools, pool_nodes, nodes, changes.get("drivers", set(nodes)), used or set(), changes.get("now", NOW))
 
 
 def test_each_node_with_the_driver_gets_one_that_its_pool_owns() -> None:
@@ -42,7 +50,7 @@ def test_each_node_with_the_driver_gets_one_that_its_pool_owns() -> None:
     assert made["spec"] == {"poolName": "fast", "nodeName": "b"}
     assert made["metadata"]["finalizers"] == [NODE_FINALIZER]
     assert made["metadata"]["ownerReferences"][0]["uid"] == "u"
-    assert done.statuses == {"fast": {"nodes": 1, "ready": 0}}
+    assert (done.statuses["fast"]["nodes"], done.statuses["fast"]["ready"]) == (1, 0)
 
 
 def test_a_selector_picks_nodes_by_their_labels() -> None:
@@ -89,11 +97,44 @@ def test_one_that_is_to_be_deleted_stays_until_its_node_has_removed_it_or_is_los
 
 
 def test_ready_ones_are_counted() -> None:
-    done = placed([pool()], [pool_node("a", ready=True), pool_node("b")])
-    assert done.statuses == {"fast": {"nodes": 2, "ready": 1}}
+    status = placed([pool()], [pool_node("a", ready=True), pool_node("b")]).statuses["fast"]
+    assert (status["nodes"], status["ready"]) == (2, 1)
+    (ready,) = status["conditions"]
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "NodesNotReady", "see ThinPoolNode fast.b")
+
+
+def test_a_pool_is_ready_when_it_is_on_all_its_nodes_and_that_is_told_once() -> None:
+    both = [pool_node("a", ready=True), pool_node("b", ready=True)]
+    told = pool()
+    told["status"] = placed([told], both).statuses["fast"]
+    (ready,) = told["status"]["conditions"]
+    assert (ready["status"], ready["lastTransitionTime"]) == ("True", "2026-01-01T00:00:00Z")
+    assert not placed([told], both, now=NOW.replace(day=2)).statuses
+    told["status"] = placed([told], [both[0], pool_node("b")], now=NOW.replace(day=3)).statuses["fast"]
+    assert told["status"]["conditions"][0]["lastTransitionTime"] == "2026-01-03T00:00:00Z"
+
+
+def test_a_node_without_such_disks_is_not_waited_for() -> None:
+    status = placed([pool()], [pool_node("a", ready=True), pool_node("b", reason="NoDevices")]).statuses["fast"]
+    assert (status["nodes"], status["ready"], status["conditions"][0]["status"]) == (2, 1, "True")
+    status = placed([pool()], [pool_node("b", reason="NoDevices")], nodes={"b": {}}).statuses["fast"]
+    assert (status["conditions"][0]["status"], status["conditions"][0]["reason"]) == ("False", "NoNodes")
+
+
+def test_a_pool_without_nodes_says_so() -> None:
+    (ready,) = placed([pool()], [], nodes={}).statuses["fast"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "NoNodes")
 
 
 def test_a_pool_id_that_two_claim_is_a_conflict() -> None:
     both = [pool_node("a", pool_id="aaaaaaaaaa"), pool_node("b", pool_id="aaaaaaaaaa")]
     assert placed([pool()], both).conflicts == {"aaaaaaaaaa": ["fast.a", "fast.b"]}
     assert not placed([pool()], [pool_node("a"), pool_node("b")]).conflicts
+
+
+def test_one_that_was_given_up_claims_nothing_and_goes_when_another_has_its_pool() -> None:
+    lost = pool_node("a", pool_id="aaaaaaaaaa", lost=True)
+    assert not placed([pool()], [lost, pool_node("b", pool_id="aaaaaaaaaa")]).conflicts
+    leaving = pool_node("a", pool_id="aaaaaaaaaa", lost=True, leaving=True)
+    others = [leaving, pool_node("b", pool_id="aaaaaaaaaa")]
+    assert placed([pool()], others, {"aaaaaaaaaa"}).let_go == ["fast.a"]

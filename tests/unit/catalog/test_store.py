@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from csi.catalog.database import FILE_NAME
 from csi.catalog.row import Counts
 from csi.catalog.store import ID_BATCH, Catalog
-from csi.errors import DataLossError, DriverError, UnavailableError
+from csi.errors import DataLossError, DriverError, NoSpaceError, UnavailableError
 from csi.model import THIN_ID_LIMIT, FsState, FsType, Handle, Kind, PoolId, State, ThinId
 from csi.units import KIB, MIB, Bytes
 from tests.unit.catalog.drafts import POOL, SIZE, made, snapshot, volume
@@ -115,7 +116,7 @@ def test_ids_end_and_say_so(tmp_path: Path) -> None:
         assert catalog.ids_left() == 1
         made(catalog)
         assert catalog.ids_left() == 0
-        with pytest.raises(UnavailableError, match="used up"):
+        with pytest.raises(NoSpaceError, match="used up"):
             made(catalog, "w")
 
 
@@ -170,6 +171,17 @@ def test_nobody_else_opens_it(catalog: Catalog, tmp_path: Path) -> None:
     made(catalog)
     with pytest.raises(UnavailableError, match="locked"):
         Catalog.open(tmp_path, POOL)
+
+
+def test_who_waits_for_a_commit_that_hangs_is_told(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("csi.catalog.database._PATIENCE", 0.05)
+    with (
+        catalog._db.transaction(durable=True),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(UnavailableError, match="hung disk"),
+    ):
+        other.submit(catalog.counts).result()
+    assert catalog.counts().volumes == 0
 
 
 class TestRebuild:

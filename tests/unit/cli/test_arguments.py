@@ -10,12 +10,13 @@ from csi import __version__
 from csi.cli.arguments import ENDPOINT, parser
 from tests.unit.cli.conftest import Command
 
-COMMANDS = ("node", "info", "volumes", "snapshots", "check", "deactivate", "demo")
+COMMANDS = ("node", "info", "volumes", "snapshots", "check", "deactivate", "repair", "demo")
+_NEEDS = {"repair": ["--pool", "fast"]}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_module_that_runs_it(name: str) -> None:
-    options = parser().parse_args([name])
+    options = parser().parse_args([name, *_NEEDS.get(name, [])])
     assert callable(importlib.import_module(options.module).run)
 
 
@@ -48,9 +49,23 @@ def test_the_node_command_loads_no_grpc_before_the_guard_of_freezes_is_forked() 
 
 
 def test_reading_idle_pools_loads_no_grpc_before_the_guard_of_freezes_is_forked() -> None:
-    code = "import sys, csi.cli.info, csi.cli.volumes, csi.cli.check, csi.cli.idle; print('grpc' in sys.modules)"
+    code = (
+        "import sys, csi.cli.info, csi.cli.volumes, csi.cli.check, csi.cli.idle, csi.cli.repair\n"
+        "print('grpc' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False"]
+
+
+def test_a_command_ends_with_its_status_though_a_thread_waits_for_a_disk_for_ever() -> None:
+    code = (
+        "import csi.__main__ as command, os, threading\n"
+        "waits, _ = os.pipe()\n"
+        "command.main = lambda: (threading.Thread(target=os.read, args=(waits, 1)).start(), print('said'), 3)[2]\n"
+        "command.command()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "said\n")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +78,7 @@ def test_reading_idle_pools_loads_no_grpc_before_the_guard_of_freezes_is_forked(
         ("info", "--output", "xml"),
         ("info", "--rebuild"),
         ("node", "--log-level", "loud"),
+        ("repair",),
         ("demo", "--fs-type", "vfat"),
     ],
 )

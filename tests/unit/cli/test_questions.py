@@ -1,6 +1,8 @@
 """info, volumes, snapshots and check, asked of a node that runs."""
 
 import dataclasses
+import io
+import json
 import os
 import socket as sockets
 from pathlib import Path
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from csi.errors import UnavailableError
+from csi.kube.claims import claims
 from csi.volumes.reports import CheckReport, Condition, NodeReport, Severity
 from tests.unit.cli.conftest import Command
+from tests.unit.kube.objects import persistent_volume, snapshot_content
 from tests.unit.rpc.fake import BLOCK, NODE, POOL, POOL_REPORT, SNAPSHOT, VOLUME, FakeNode
 
 DOCKER_ORDER = [
@@ -164,6 +168,32 @@ class TestCheck:
     def test_rebuild_is_passed_on(self, command: Command, endpoint: str, fake: FakeNode) -> None:
         command("check", "--rebuild", "--endpoint", endpoint)
         assert ("check", (True,)) in fake.calls
+
+    def test_what_the_cluster_says_is_passed_on(
+        self, command: Command, endpoint: str, fake: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        objects = {"kind": "List", "items": [{"kind": "Pod"}, persistent_volume(), snapshot_content()]}
+        file = tmp_path / "objects.json"
+        file.write_text(json.dumps(objects))
+        command("check", "--rebuild", "--objects", str(file), "--endpoint", endpoint)
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(objects)))
+        command("check", "--rebuild", "--objects", "-", "--endpoint", endpoint)
+        asked = ("check", (True, *claims([persistent_volume(), snapshot_content()])))
+        assert fake.calls.count(asked) == 2
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"kind": "List"}', '{"kind": "PersistentVolume"}'])
+    def test_objects_that_cannot_be_read_change_nothing(
+        self, command: Command, endpoint: str, fake: FakeNode, tmp_path: Path, text: str
+    ) -> None:
+        file = tmp_path / "objects.json"
+        file.write_text(text)
+        said = command("check", "--rebuild", "--objects", str(file), "--endpoint", endpoint)
+        assert said.status == 2
+        assert "read objects" in said.err
+        assert not fake.calls
+
+    def test_objects_without_a_rebuild_are_refused(self, command: Command, endpoint: str) -> None:
+        assert command("check", "--objects", "-", "--endpoint", endpoint).status == 2
 
     def test_json_has_the_same(self, command: Command, endpoint: str) -> None:
         said = command("check", "--output", "json", "--endpoint", endpoint)

@@ -10,7 +10,7 @@ from csi.fs import btrfs, check
 from csi.fs.check import Content
 from csi.model import FsType
 from csi.process import Completed
-from csi.units import MIB, Bytes
+from csi.units import GIB, MIB, Bytes
 
 EXT4 = Content(FsType.EXT4, blank=False, name="ext4")
 NOTHING = Content(None, blank=False, name="unknown data")
@@ -143,6 +143,20 @@ def test_a_superblock_of_something_else_is_not_measured() -> None:
         check._ext4_can_grow(bytes(1024), Bytes(4096), "x")
     with pytest.raises(KernelError):
         check._xfs_can_grow(bytes(512), 1, Bytes(4096), "x")
+
+
+@pytest.mark.parametrize(("at", "value"), [(0x20, 0), (0x18, 7), (0x18, 0xFFFFFFFF)])
+def test_an_ext4_superblock_with_figures_that_cannot_be_is_an_error(at: int, value: int) -> None:
+    data = bytearray(ext4_superblock(32768))
+    struct.pack_into("<I", data, at, value)
+    with pytest.raises(KernelError, match=r"damaged.*EUCLEAN"):
+        check._ext4_can_grow(bytes(data), Bytes(GIB), "x")
+
+
+@pytest.mark.parametrize("damage", [b"XFSB".ljust(512, b"\0"), b"XFSB\0\0\x10\0".ljust(512, b"\0"), b"XFSB"])
+def test_an_xfs_superblock_with_figures_that_cannot_be_is_an_error(damage: bytes) -> None:
+    with pytest.raises(KernelError, match="EUCLEAN"):
+        check._xfs_can_grow(damage, 1, Bytes(GIB), "x")
 
 
 def test_only_btrfs_gets_a_new_uuid(monkeypatch: pytest.MonkeyPatch) -> None:

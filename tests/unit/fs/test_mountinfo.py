@@ -80,3 +80,9 @@ def test_finds_where_a_device_node_is_bound() -> None:
         "3 0 254:3 / /pods/c rw - ext4 /dev/dm-3 rw\n"
     )
     assert [mount.mount_point for mount in mountinfo.of_node("/dev/dm-3", listed)] == ["/pods/a"]
+
+
+@given(point=names)
+def test_only_a_line_feed_ends_a_line(point: str) -> None:
+    one = f"93 22 254:3 / /{escaped(point)} rw,relatime - ext4 /dev/dm-3 rw"
+    assert [mount.mount_point for mount in mountinfo.parse(f"{one}\n{LINE}\n")] == [f"/{point}", "/mnt 2"]

@@ -8,7 +8,7 @@ from kubernetes import client
 from csi.errors import BusyError, DriverError, ExistsError, NotFoundError, StateError, UnavailableError
 from csi.kube.api import Api, ExpiredError
 from csi.kube.resources import THIN_POOL_NODES, THIN_POOLS, config_maps
-from tests.unit.kube.conftest import FakeApi
+from tests.unit.kube.fake import FakeApi
 
 POOLS = "/apis/thinpool-csi.dev/v1alpha1/thinpools"
 

@@ -10,7 +10,7 @@ from csi.kube import watched
 from csi.kube.api import Api
 from csi.kube.resources import THIN_POOLS
 from csi.kube.watched import Watched
-from tests.unit.kube.conftest import FakeApi
+from tests.unit.kube.fake import FakeApi
 from tests.unit.kube.test_api import POOLS, named
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from csi.errors import DevicesRefusedError
+from csi.lvm import disks
 from csi.lvm.disks import LVM_MEMBER, Disk, refusal, select
 from csi.settings import DeviceSelector, PoolSpec
 from csi.units import GIB, MIB, Bytes
+from tests.unit.lvm.conftest import Programs
 
 BLANK = Disk(path="/dev/disk/by-id/x", device="/dev/sdb", number="8:16", size=Bytes(10 * GIB))
 
@@ -92,3 +95,18 @@ def test_a_plain_path_is_kept_and_a_glob_yields_block_devices_only(tmp_path: Pat
     (tmp_path / "file").touch()
     missing = f"{tmp_path}/missing"
     assert select(PoolSpec("fast", devices=(missing, f"{tmp_path}/f*", missing))) == [missing]
+
+
+@pytest.mark.parametrize("name", [b"a\r", "\u2028".encode(), b"\xff", b"\\040"])
+def test_a_mount_is_found_whatever_the_names_of_mount_points(name: bytes, tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    lines = (b"93 22 8:32 / /%s rw - ext4 /dev/sdc rw\n" % name, b"94 22 8:16 / /%s rw - ext4 /dev/sdb rw\n" % name)
+    (tmp_path / "self/mountinfo").write_bytes(b"".join(lines))
+    assert len(disks._mounts(BLANK.number, tmp_path)) == 1
+
+
+def test_signatures_that_are_told_in_nonsense_refuse_the_disk(programs: Programs) -> None:
+    programs.add("wipefs")
+    programs.answer("wipefs", "[" * 6000)
+    with pytest.raises(DevicesRefusedError, match="cannot be read"):
+        disks._probe("/dev/sdb", "/dev/sdb", programs.path)

@@ -96,7 +96,7 @@ def test_only_a_device_that_is_still_on_the_file_is_detached(losetup: Programs, 
     assert ["losetup", "--detach", "/dev/loop7"] in [call[:-1] for call in losetup.calls]
 
 
-@pytest.mark.parametrize("answer", ["nonsense", "{}", '{"loopdevices": [{}]}', "[1]"])
+@pytest.mark.parametrize("answer", ["nonsense", "{}", '{"loopdevices": [{}]}', "[1]", "[" * 6000])
 def test_an_answer_that_is_none_is_an_error(answer: str, losetup: Programs, tmp_path: Path) -> None:
     losetup.answer("losetup.--json", answer)
     with pytest.raises(CommandError, match="losetup"):

@@ -1,10 +1,11 @@
 """A pool's group: its facts, and the commands that change it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from csi.errors import DataLossError, NoSpaceError, StateError, UnavailableError
+from csi.errors import DataLossError, NeedsRepairError, NoSpaceError, StateError, UnavailableError
 from csi.lvm.creation import Intent
 from csi.lvm.layout import Room
 from csi.lvm.pool_group import PoolGroup
@@ -38,6 +39,9 @@ class Make:
     def report(self, *, pool: dict[str, str] | None = None, without: str = "", **vg: str) -> VolumeGroup:
         rows = pool_rows()
         rows["lv"] = [row | (pool or {}) if row["lv_name"] == "pool" else row for row in rows["lv"]]
+        if pool and "lv_active" in pool:
+            metadata = {"lv_active": pool["lv_active"]}
+            rows["lv"] = [row | metadata if row["lv_name"] == "pool_tmeta" else row for row in rows["lv"]]
         rows["lv"] = [row for row in rows["lv"] if row["lv_name"] != without]
         text = report({"vg": [vg_row(**vg)], "pv": [pv_row()], **rows})
         self.programs.answer("lvm.fullreport", text)
@@ -49,7 +53,7 @@ def test_facts_come_from_the_report(make: Make) -> None:
     assert (group.pool_id, group.vg_name) == ("abcdefghij", "thinpool-abcdefghij")
     assert group.pool_name == "thinpool--abcdefghij-pool"
     assert group.pool_uuid == "LVM-kgJKKLdFdYlvpool-tpool"
-    assert (group.catalog_path, group.metadata_path) == ("/dev/dm-3", "/dev/dm-0")
+    assert (group.catalog_path, group.catalog_active) == ("/dev/dm-3", True)
     assert (group.block_size, group.metadata_size) == (64 * KIB, 100 * MIB)
     assert group.devices == ("/dev/sdb",)
     assert group.catalog_fresh
@@ -65,8 +69,18 @@ def test_an_active_pool_needs_no_command(make: Make) -> None:
 
 @pytest.mark.parametrize("fields", [{"lv_check_needed": "check needed"}, {"lv_health_status": "failed"}])
 def test_a_pool_that_comes_up_damaged_is_unavailable(fields: dict[str, str], make: Make) -> None:
-    with pytest.raises(UnavailableError, match=r"needs_check|failed"):
+    with pytest.raises(NeedsRepairError, match=r"needs_check|failed"):
         make(pool=fields).activate()
+    assert make.programs.changes() == []
+
+
+@pytest.mark.parametrize("fields", [{"lv_check_needed": "check needed"}, {"lv_health_status": "failed"}])
+def test_a_pool_that_was_activated_and_came_up_damaged_is_taken_out_again(fields: dict[str, str], make: Make) -> None:
+    group = make(pool={"lv_active": ""})
+    make.report(pool=fields)
+    with pytest.raises(NeedsRepairError, match="run 'thinpool-csi repair --pool fast'"):
+        group.activate()
+    assert make.programs.changes()[1:] == [["lvchange", "--activate", "n", POOL]]
 
 
 def test_an_inactive_pool_is_activated_with_one_command(make: Make) -> None:
@@ -78,9 +92,23 @@ def test_an_inactive_pool_is_activated_with_one_command(make: Make) -> None:
 
 
 def test_lvms_refusal_to_activate_is_said_with_the_way_out(make: Make) -> None:
-    make.programs.answer("lvm.lvchange", stderr="Check of pool failed", status=5)
-    with pytest.raises(UnavailableError, match=r"Check of pool failed; .*salvage"):
+    make.programs.answer("lvm.lvchange", stderr="Check of pool failed (status:1). Manual repair required!", status=5)
+    with pytest.raises(NeedsRepairError, match=r"Check of pool failed.*; run 'thinpool-csi repair --pool fast'"):
         make(pool={"lv_active": ""}).activate()
+    make.programs.answer("lvm.lvchange", stderr="device-mapper: reload failed", status=5)
+    with pytest.raises(UnavailableError, match="reload failed") as refused:
+        make(pool={"lv_active": ""}).activate()
+    assert not isinstance(refused.value, NeedsRepairError)
+
+
+def test_a_pool_whose_repair_was_cut_short_is_not_activated(make: Make) -> None:
+    group = make(pool={"lv_active": ""})
+    volumes = dict(group._group.volumes)
+    volumes["pool_tmeta"] = replace(volumes["pool_tmeta"], active=True)
+    group._group = replace(group._group, volumes=volumes)
+    with pytest.raises(NeedsRepairError, match="cut short"):
+        group.activate()
+    assert make.programs.calls == []
 
 
 @pytest.mark.parametrize(

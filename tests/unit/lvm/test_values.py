@@ -60,7 +60,7 @@ def test_an_active_pool_tells_its_health(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", '{"report": 5}', '{"report": [{"vg": [{}]}]}', '{"report": [null]}']
+    "text", ["", "[]", "null", '{"report": 5}', '{"report": [{"vg": [{}]}]}', '{"report": [null]}', "[" * 6000]
 )
 def test_anything_else_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -71,7 +71,7 @@ def test_disks_that_are_there_twice_are_named_by_uuid() -> None:
     rows = [{"pv_uuid": "a", "pv_duplicate": ""}, {"pv_uuid": "b", "pv_duplicate": "duplicate"}]
     assert parse_doubled(report({"pv": rows})) == {"b"}
     assert parse_doubled(report()) == frozenset()
-    for text in ("", "[]", '{"report": [{}]}', '{"report": [{"pv": [5]}]}'):
+    for text in ("", "[]", '{"report": [{}]}', '{"report": [{"pv": [5]}]}', "[" * 6000):
         with pytest.raises(ValueError, match=r".+"):
             parse_doubled(text)
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from csi.errors import NotFoundError
+from csi.errors import NotFoundError, UnavailableError
 from csi.fs.usage import Usage
-from csi.model import Device, FsState, FsType, Group, GroupHandle, GroupId, Handle, Kind, PoolId, State, ThinId
+from csi.model import Claim, Device, FsState, FsType, Group, GroupHandle, GroupId, Handle, Kind, PoolId, State, ThinId
 from csi.units import GIB, MIB, Bytes
 from csi.volumes.reports import Capacity, CheckReport, Condition, Finding, Listing, NodeReport, PoolReport
 from csi.volumes.requests import Access, VolumeRequest
@@ -99,6 +99,7 @@ class FakeNode:
         self.reset()
 
     def reset(self) -> None:
+        self.closed = ""
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.failure: Exception | None = None
         self.during: Callable[[], object] | None = None
@@ -250,6 +251,15 @@ class FakeNode:
         held = self.volumes() if kind is Kind.VOLUME else self.snapshots()
         return [Listing(each, "fast", Bytes(0), None, active=True) for each in held]
 
-    def check(self, *, rebuild: bool = False) -> CheckReport:
-        self._asked("check", rebuild)
+    def require_whole(self, operation: str) -> None:
+        if self.closed:
+            raise UnavailableError(operation, self.name, f"pool {self.closed} is not open")
+
+    def in_use(self) -> list[Listing]:
+        first, *rest = self.volumes()
+        idle = [Listing(each, "fast", None, None, active=False) for each in rest]
+        return [Listing(first, "fast", Bytes(65536), None, active=True), *idle]
+
+    def check(self, *, rebuild: bool = False, claims: Sequence[Claim] = ()) -> CheckReport:
+        self._asked("check", rebuild, *claims)
         return CheckReport(1, 3, (Finding("fast", "catalog", "behind", VOLUME),), {"fast": "ok"})

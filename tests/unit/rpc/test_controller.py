@@ -432,7 +432,7 @@ class TestHealth:
             Condition("PoolFull", "no space", Severity.DEGRADED),
             Condition("PoolFull", "extend it", Severity.DEGRADED),
             Condition("PoolFull", "no space", Severity.DEGRADED),
-            Condition("NeedsCheck", "lost", Severity.DATA_LOSS),
+            Condition("NeedsRepair", "lost", Severity.DATA_LOSS),
             Condition("DeviceMissing", "gone", Severity.INACCESSIBLE),
             Condition("Extended", "nothing is wrong", Severity.INFO),
         ]
@@ -441,7 +441,7 @@ class TestHealth:
         assert health.volume_id == str(VOLUME)
         assert [(each.status, each.reason, each.message) for each in health.health_statuses] == [
             (pb.DEGRADED, "PoolFull", "no space; extend it"),
-            (pb.DATA_LOSS, "NeedsCheck", "lost"),
+            (pb.DATA_LOSS, "NeedsRepair", "lost"),
             (pb.INACCESSIBLE, "DeviceMissing", "gone"),
         ]
 

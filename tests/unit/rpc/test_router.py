@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import pytest
 
-from csi.errors import NoSpaceError
+from csi.errors import DriverError, NoSpaceError, UnavailableError
 from csi.model import TOPOLOGY_KEY, Device, Handle, PoolId, ThinId
 from csi.pb.csi.v1 import csi_pb2 as pb
 from csi.pb.csi.v1 import csi_pb2_grpc
 from csi.rpc.fleet import Fleet
 from csi.rpc.forward import Channels, Forwarder
 from csi.rpc.interceptor import Requests
+from csi.rpc.inventory import Inventory
 from csi.rpc.router import Router
 from csi.rpc.router_group import GroupRouter, RouterIdentity
 from csi.rpc.server import add_controller_services
@@ -196,6 +197,26 @@ def test_a_node_that_goes_while_it_is_at_it_may_have_done_it(cluster: Cluster) -
     assert not cluster.b.asked()
 
 
+def test_a_volume_that_may_have_been_made_is_made_nowhere_else(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node was lost while it was at it and comes back: RESOURCE_EXHAUSTED would have the scheduler go elsewhere."""
+
+    def lost(_node: FakeNode, _request: VolumeRequest) -> Device:
+        raise UnavailableError("create volume", "v", "the node is about to end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OneNode, "create_volume", lost)
+        with pytest.raises(grpc.RpcError) as error:
+            cluster.create("a", "b", chosen=False, name="x")
+        assert code(error) is grpc.StatusCode.UNAVAILABLE
+    for each in (cluster.a, cluster.b):
+        each.stop()
+    with pytest.raises(grpc.RpcError) as error:
+        cluster.create("a", "b", chosen=False, name="x")
+    assert code(error) is grpc.StatusCode.UNAVAILABLE
+
+
 def test_a_copy_is_made_where_its_source_is(cluster: Cluster) -> None:
     assert cluster.create(source=cluster.b.handle(3)).volume_id.startswith(B)
     # Also when the scheduler has chosen another node: it follows the volume.
@@ -260,6 +281,32 @@ def test_two_nodes_that_claim_one_pool_get_nothing(cluster: Cluster) -> None:
     assert code(error) is grpc.StatusCode.UNAVAILABLE
     assert not cluster.a.asked()
     assert not cluster.b.asked()
+
+
+def test_a_pool_that_one_node_gave_up_and_another_has_now_is_served_there(cluster: Cluster) -> None:
+    given_up = cluster.b.thin_pool_node(poolID=A)
+    given_up["spec"]["lost"] = True
+    cluster.objects[1] = given_up
+    handle = cluster.a.handle(1)
+    assert cluster.stub.ControllerGetVolume(pb.ControllerGetVolumeRequest(volume_id=handle)).volume.volume_id == handle
+
+
+def test_an_inventory_is_all_of_one_node_in_however_many_pages(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csi.rpc.pages.LONGEST", 1)
+    inventory = Inventory(Fleet(lambda: cluster.objects), cluster.forwarder)
+    held = inventory.of("a")
+    assert [(each.handle, each.kind) for each in held] == [
+        *((str(each.handle), "Volume") for each in cluster.a.volumes()),
+        *((str(each.handle), "Snapshot") for each in cluster.a.snapshots()),
+    ]
+    assert len(cluster.a.volumes()) > 1
+    cluster.a.stop()
+    with pytest.raises(DriverError):
+        inventory.of("a")
+    with pytest.raises(DriverError):
+        inventory.of("nobody")
 
 
 def test_lists_are_those_of_all_nodes_in_pages(cluster: Cluster) -> None:

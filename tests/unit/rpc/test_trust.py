@@ -1,7 +1,7 @@
 """Who gets through to a node: the controllers that it was told of, and nobody else."""
 
+import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from csi.pb.csi.v1 import csi_pb2 as pb
 from csi.pb.csi.v1 import csi_pb2_grpc
 from csi.rpc import trust
-from csi.rpc.identity import Identity
+from csi.rpc.server import controller_server
 from csi.rpc.trust import CONTROLLER, NODE, Own
 from tests.unit.rpc.fake import FakeNode
 
@@ -46,10 +46,11 @@ class Served:
         self.clock.advance(**ago)
         self.own = Own(NODE, self.clock)
         self.controllers = ""
-        self.server = grpc.server(ThreadPoolExecutor(2))
-        csi_pb2_grpc.add_IdentityServicer_to_server(Identity(cast("Node", FakeNode())), self.server)
-        credentials = trust.node_credentials(self.own, lambda: self.controllers)
-        self.address = f"127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        node = cast("Node", FakeNode())
+        self.server = controller_server(node, self.address, self.own, lambda: self.controllers)
         self.server.start()
 
     def lets_in(self, channel: grpc.Channel) -> bool:
@@ -71,7 +72,7 @@ class Served:
 def served() -> Iterator[Served]:
     made = Served()
     yield made
-    made.server.stop(None).wait(10)
+    made.server.stop(0)
 
 
 def shows(served: Served, key: bytes, chain: bytes) -> grpc.Channel:
@@ -96,6 +97,19 @@ def test_a_replaced_one_does_not(served: Served) -> None:
     assert served.accepts(first)
     served.controllers = second.published()
     assert not served.accepts(first)
+
+
+def test_a_connection_of_a_replaced_one_is_of_no_more_use(served: Served) -> None:
+    first, second = Own(CONTROLLER), Own(CONTROLLER)
+    served.controllers = first.published() + second.published()
+    with closing(trust.channel(served.address, first, served.own.published())) as channel:
+        stub = csi_pb2_grpc.IdentityStub(channel)
+        stub.Probe(pb.ProbeRequest(), timeout=5)
+        served.controllers = second.published()
+        with pytest.raises(grpc.RpcError, match="not accepted any more"):
+            stub.Probe(pb.ProbeRequest(), timeout=5)
+        served.controllers += first.published()
+        stub.Probe(pb.ProbeRequest(), timeout=5)
 
 
 def test_nobody_gets_through_without_a_certificate_or_with_a_nodes(served: Served) -> None:
@@ -153,7 +167,7 @@ def test_renewal_interrupts_nobody() -> None:
         told = (controller.published(), served.own.published())
     assert len(shown) == 2
     assert controller.published().count("BEGIN") == 1
-    served.server.stop(None).wait(10)
+    served.server.stop(0)
 
 
 def test_an_expired_certificate_is_none() -> None:
@@ -161,4 +175,27 @@ def test_an_expired_certificate_is_none() -> None:
     old = Own(CONTROLLER, lambda: NOW - timedelta(days=31))
     served.controllers = old.published()
     assert not served.accepts(old)
-    served.server.stop(None).wait(10)
+    served.server.stop(0)
+
+
+def test_a_clock_that_is_set_back_leaves_no_certificate_that_is_not_valid_yet() -> None:
+    clock = Clock()
+    own = Own(NODE, clock)
+    clock.advance(days=-400)
+    assert own.renew()
+    assert not own.renew()
+    (shown,) = x509.load_pem_x509_certificates(own.published().encode())
+    assert shown.not_valid_before_utc <= clock() < shown.not_valid_after_utc
+    assert own.used().pem.decode() == own.published()
+
+
+def test_a_clock_that_is_put_right_leaves_a_certificate_that_is_valid_at_once() -> None:
+    """A machine boots without the time, makes its certificate, and is told the time."""
+    clock = Clock()
+    clock.advance(days=-20000)
+    own = Own(NODE, clock)
+    clock.advance(days=20000)
+    assert own.renew()
+    (shown,) = x509.load_pem_x509_certificates(own.used().pem)
+    assert shown.not_valid_before_utc <= clock() < shown.not_valid_after_utc
+    assert own.used().pem.decode() == own.published()

@@ -364,20 +364,67 @@ class CheckRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REBUILD_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     rebuild: _builtins.bool
     """Take the pool's metadata as the truth where the catalog is behind it; nothing is deleted or formatted."""
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """What the cluster's objects say: with it, what is in quarantine and is named becomes what it was."""
+
     def __init__(
         self,
         *,
         rebuild: _builtins.bool = ...,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rebuild", b"rebuild"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "rebuild", b"rebuild"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    FS_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    CREATED_NS_FIELD_NUMBER: _builtins.int
+    handle: _builtins.str
+    kind: Global___DeviceKind.ValueType
+    name: _builtins.str
+    size: _builtins.int
+    fs_type: _builtins.str
+    """Empty for a raw block volume and for a snapshot."""
+    source: _builtins.str
+    group: _builtins.str
+    created_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        handle: _builtins.str = ...,
+        kind: Global___DeviceKind.ValueType = ...,
+        name: _builtins.str = ...,
+        size: _builtins.int = ...,
+        fs_type: _builtins.str = ...,
+        source: _builtins.str = ...,
+        group: _builtins.str = ...,
+        created_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_ns", b"created_ns", "fs_type", b"fs_type", "group", b"group", "handle", b"handle", "kind", b"kind", "name", b"name", "size", b"size", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
 
 @_typing.final
 class CheckResponse(_message.Message):

@@ -1,0 +1,1 @@
+"""Pools whose metadata is damaged, and their repair."""

@@ -1,0 +1,1 @@
+"""Disks that fail, hang and vanish under a pool."""

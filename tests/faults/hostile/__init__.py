@@ -1,0 +1,1 @@
+"""What comes from outside and means no good: requests, texts, paths, crowds."""

@@ -1,0 +1,1 @@
+"""The node's process replaced, or stopped, while its volumes are in use."""

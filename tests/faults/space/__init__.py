@@ -1,0 +1,1 @@
+"""Pools that run out: of data, of metadata, of room for the catalog, of ids."""

@@ -19,8 +19,8 @@ RUN /opt/pip/bin/pip install --no-cache-dir --require-hashes -r /src/requirement
 RUN /opt/pip/bin/pip --python /opt/thinpool-csi/bin/python uninstall --yes --quiet \
         aiohappyeyeballs aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     && rm -r /opt/thinpool-csi/lib/python3*/site-packages/kubernetes/aio
-# The root file system is read-only: what is imported is compiled here, and nothing else.
-RUN /opt/thinpool-csi/bin/python -B -c 'import importlib, pkgutil, py_compile, sys, csi; \
+# The root file system is read-only: what is imported is compiled here, and nothing else. yaml is imported when needed.
+RUN /opt/thinpool-csi/bin/python -B -c 'import importlib, pkgutil, py_compile, sys, csi, yaml; \
     names = [each.name for each in pkgutil.walk_packages(csi.__path__, "csi.") if each.name != "csi.__main__"]; \
     [importlib.import_module(name) for name in names]; \
     files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}; \

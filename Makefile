@@ -15,7 +15,7 @@ OPTIONS := --disk 8G --disk 8G
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo image cluster chart test test-cluster test-faults lint unit kernel sanity guest proto manifests format lock packages clean
+.PHONY: help demo bench image cluster chart test test-cluster test-faults lint unit kernel sanity guest proto manifests format lock packages clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,10 @@ test-faults: packages $(VENV)/ready ## crashes, power cuts, hostile input (ROUND
 
 cluster: packages $(VENV)/ready ## bring such a cluster up, with the driver in it, until Ctrl-C
 	@$(PYTHON) -m tests.cluster
+
+bench: packages $(VENV)/ready ## measure the driver beside LVM and what cannot be avoided, in a guest (ONLY=…, QUICK=1)
+	@$(GUEST) --memory 1024 --disk 24G --disk 24G --disk 8G --timeout 5400 --share bench -- \
+		$(PYTHON) -m bench --output $(if $(HOST),bench,/run/shared) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 image: packages $(VENV)/ready ## build the container image
 	@tests/tools/setup cluster-packages
@@ -89,4 +93,4 @@ $(VENV)/ready: requirements-dev.lock | packages
 
 clean: ## remove what make made in the checkout
 	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .import_linter_cache dist
-	find csi tests -name __pycache__ -prune -exec rm -rf {} +
+	find bench csi tests -name __pycache__ -prune -exec rm -rf {} +

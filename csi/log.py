@@ -4,6 +4,7 @@ A line names what happened and its objects (handles, paths, codes, durations), n
 must not appear at all is dropped by key here, so that no caller can forget it.
 """
 
+import functools
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -24,11 +25,17 @@ def strip_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]
 
 def _strip(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if any(word in key.lower() for word in _SECRET):
+        if _is_secret(key):
             event[key] = "***stripped***"
         elif isinstance(value, dict):
             event[key] = _strip(dict(value))
     return event
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    lower = key.lower()
+    return any(word in lower for word in _SECRET)
 
 
 def configure(form: Format = "console", level: Level = "info", stream: TextIO | None = None) -> None:

@@ -91,6 +91,8 @@ class Kind(enum.StrEnum):
 
     VOLUME = "volume"
     SNAPSHOT = "snapshot"
+    TEMPLATE = "template"
+    """A fresh file system that new volumes of its shape begin as; nobody's data, never listed nor handed out."""
     QUARANTINED = "quarantined"
     """Found in the pool but unknown to the catalog: kept, named, never handed out."""
 
@@ -118,6 +120,8 @@ class FsState(enum.StrEnum):
     FORMATTING = "formatting"
     """mkfs was begun; the volume was never published, so what is on it is nobody's."""
     FORMATTED = "formatted"
+    FRESH = "fresh"
+    """A template's, never mounted."""
     UNKNOWN = "unknown"
     """After the catalog was rebuilt: what is there is used, nothing is ever formatted."""
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import yaml
-
 from csi.errors import InvalidRequestError
 from csi.model import PoolId, is_pool_id
 from csi.units import GIB, KIB, MIB, Bytes, parse_size
@@ -96,6 +94,8 @@ class PoolSpec:
     overprovision_ratio: float = 3.0
     when_full: WhenFull = WhenFull.WAIT
     trim: Trim = Trim.DAILY
+    templates: bool = True
+    """Whether new volumes begin as a copy of the fresh file system of one like them."""
     adopt: frozenset[PoolId] = frozenset()
 
 
@@ -125,6 +125,9 @@ def load_pools(path: Path) -> tuple[PoolSpec, ...]:
 
 def read_yaml(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it says
     """Return what a YAML document holds. Raise ValueError if it cannot be read."""
+    # Only here: a node of a cluster reads none.
+    import yaml  # noqa: PLC0415
+
     try:
         return yaml.safe_load(text)
     # Of values that it cannot make (2001-99-99, !!int '', a nesting too deep), PyYAML lets any of these out.
@@ -179,6 +182,7 @@ def _parse_pool(section: "_Section") -> PoolSpec:
         overprovision_ratio=section.number("overprovisionRatio", 3, 0.1, 1000),
         when_full=section.choice("whenFull", WhenFull, WhenFull.WAIT),
         trim=section.choice("trim", Trim, Trim.DAILY),
+        templates=section.take("templates", bool, default=True),
         adopt=_parse_adopt(section),
     )
     section.finish()

@@ -1,5 +1,6 @@
 """The node's figures in Prometheus' terms: of its pools as they are when somebody asks, and of every call."""
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,6 +25,7 @@ _GAUGES: Final = {
     "virtual_bytes": ("Sizes of all volumes together.", "virtual_total"),
     "volumes": ("Volumes.", "volumes"),
     "snapshots": ("Snapshots.", "snapshots"),
+    "templates": ("Fresh file systems that new volumes begin as.", "templates"),
     "deferred_deletions": ("Deleted devices whose space is not given back yet.", "deferred_deletions"),
     "quarantined_devices": ("Devices that the catalog does not know.", "quarantined"),
 }
@@ -49,10 +51,11 @@ class Calls:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self._of = functools.cache(self._durations.labels)
 
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Take a call into account."""
-        self._durations.labels(method, code).observe(seconds)
+        self._of(method, code).observe(seconds)
 
 
 class PoolCollector(Collector):

@@ -66,6 +66,7 @@ def status(
         "ballast": pool.ballast,
         "volumes": pool.volumes,
         "snapshots": pool.snapshots,
+        "templates": pool.templates,
         "deferredDeletions": pool.deferred_deletions,
         "quarantined": pool.quarantined,
     }

@@ -22,7 +22,7 @@ def trim(pool: Pool, stop: threading.Event) -> int:
     One that cannot be trimmed is logged and passed over. Raise DriverError if the volumes cannot be listed.
     """
     done = 0
-    for device in pool.catalog.devices(kind=Kind.VOLUME):
+    for device in pool.catalog.each(kind=Kind.VOLUME):
         if stop.is_set():
             break
         try:

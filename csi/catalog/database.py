@@ -3,23 +3,47 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from csi.errors import DataLossError, DriverError, UnavailableError
 from csi.failpoint import hit
 from csi.model import PoolId
-from csi.units import Bytes
+from csi.units import MIB, Bytes
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_WITHOUT_TEMPLATES: Final = 1
+"""The version before, which is brought to the present one."""
 FILE_NAME: Final = "catalog.db"
+
+_LOG: Final = 32 + 1000 * (24 + 4096)
+"""Bytes. A log's header, and as many frames as SQLite lets come together before it writes them back."""
+_SPARED: Final = 8 * MIB
+"""Room that is left to the database itself."""
 
 _PATIENCE: Final = 10.0
 """Seconds. A commit waits for the disk, everybody else for the commit."""
+_FOR_EVER: Final = -1.0
+"""As threading.Lock.acquire has it."""
 _REBUILD: Final = "run 'thinpool-csi check --rebuild'"
+
+_Result = TypeVar("_Result")
+
+
+class _Change:
+    """A change that somebody waits for, and what came of it."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, durable: bool) -> None:
+        self.work = work
+        self.durable = durable
+        self.over = False
+        self.abandoned = False
+        """Whoever waited for it has been given an error."""
+        self.result: Any = None
+        self.error: Exception | None = None
 
 
 class Database:
@@ -29,6 +53,9 @@ class Database:
         self._db = connection
         self._pool = pool
         self._lock = threading.Lock()
+        self._waiting: deque[_Change] = deque()
+        self._flushes: bool | None = None
+        """Whether the last commit flushed the disk."""
         self._file: str = connection.execute("PRAGMA database_list").fetchone()[2]
 
     @classmethod
@@ -64,12 +91,14 @@ class Database:
         """
         path = directory / FILE_NAME
         try:
+            _lengthen_log(path)
             connection = _connect(str(path))
         except sqlite3.Error as error:
             raise _unreadable(path, error) from error
         try:
             _prepare(connection)
             _examine(connection, path, pool)
+            _migrate(connection)
         except sqlite3.Error as error:
             connection.close()
             raise _unreadable(path, error) from error
@@ -91,26 +120,29 @@ class Database:
         """Whether it outlives the process."""
         return self._file != ""
 
-    def room(self) -> Bytes | None:
+    def room(self, enough: Bytes) -> Bytes | None:
         """Return what can still be stored: what is free of the file system and within the file. None in memory.
 
-        Raise UnavailableError.
+        Within the file is only looked where the file system alone has not ``enough``. Raise UnavailableError.
         """
         if not self.on_disk:
             return None
-        with self.reading() as db:
-            (pages,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size"))
         try:
             there = os.statvfs(self._file)
         except OSError as error:
             why = "its file system does not answer"
             raise UnavailableError("measure catalog", self._file, why, errno=error.errno or 0) from error
-        return Bytes(there.f_bavail * there.f_frsize + pages * size)
+        free = Bytes(there.f_bavail * there.f_frsize)
+        if free >= enough:
+            return free
+        with self.reading() as db:
+            (pages,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size"))
+        return Bytes(free + pages * size)
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
         """Hold the lock and lend the connection. Raise UnavailableError."""
-        with self._turn("read catalog"):
+        with self._turn("read catalog", patience):
             try:
                 yield self._db
             except sqlite3.Error as error:
@@ -118,17 +150,17 @@ class Database:
 
     def touch(self) -> None:
         """Read something, however long another is at it, for ever where its disk hangs. Raise UnavailableError."""
-        with self._lock:
-            try:
-                self._db.execute("SELECT ceiling FROM pool").fetchone()
-            except sqlite3.Error as error:
-                raise self._unavailable("read catalog", error) from error
+        with self.reading(_FOR_EVER) as db:
+            db.execute("SELECT ceiling FROM pool").fetchone()
 
     @contextmanager
-    def _turn(self, operation: str) -> Iterator[None]:
+    def _turn(self, operation: str, patience: float | None = None) -> Iterator[None]:
         """Hold the lock. Raise UnavailableError if the one who has it does not come to an end: its disk hangs."""
-        if not self._lock.acquire(timeout=_PATIENCE):
-            why = f"another has been at it for {_PATIENCE:g} s"
+        if patience is None:
+            patience = _PATIENCE
+        # A lock that is free is taken without a look at the clock.
+        if not self._lock.acquire(blocking=False) and not self._lock.acquire(timeout=patience):
+            why = f"another has been at it for {patience:g} s"
             raise UnavailableError(operation, self._pool, why, way_out="look for a hung disk")
         try:
             yield
@@ -147,18 +179,83 @@ class Database:
         commit or checkpoint (https://www.sqlite.org/pragma.html#pragma_synchronous); the order is kept.
         Raise UnavailableError.
         """
-        with self._turn("write catalog"):
-            try:
-                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._roll_back()
-                raise self._unavailable("write catalog", error) from error
-            except BaseException:
-                self._roll_back()
+        with self._turn("write catalog"), self._committed(durable=durable):
+            yield self._db
+
+    def together(self, work: Callable[[sqlite3.Connection], _Result], *, durable: bool) -> _Result:
+        """Have ``work`` change something, in one transaction with what others wait to change at this moment.
+
+        So however many wait, one commit and one flush of the disk serve them all. An exception from ``work`` undoes
+        what it did, and nothing of the others'; it may be called a second time.
+        Raise UnavailableError: then nothing is changed later, unless the commit is under way on a disk that hangs.
+        """
+        mine = _Change(work, durable=durable)
+        self._waiting.append(mine)
+        try:
+            with self._turn("write catalog"):
+                # Whoever had the lock may have done it.
+                if not mine.over:
+                    self._change_all()
+        except UnavailableError:
+            mine.abandoned = True
+            if not mine.over:
                 raise
+        if not mine.over:
+            raise UnavailableError("write catalog", self._pool, "it was broken off", way_out="send it again later")
+        if mine.error is not None:
+            raise mine.error
+        result: _Result = mine.result
+        return result
+
+    def _change_all(self) -> None:
+        """Carry out all that waits; the caller holds the lock."""
+        changes = []
+        while self._waiting:
+            changes.append(self._waiting.popleft())
+        if not self._change(changes):
+            for each in changes:
+                self._change([each])
+
+    def _change(self, changes: Sequence[_Change]) -> bool:
+        """Carry them out in one transaction, and say to each what came of it; the caller holds the lock.
+
+        Return False, with nothing changed, where one of several is to blame: it is found by trying each by itself.
+        """
+        wanted = [each for each in changes if not each.abandoned]
+        if not wanted:
+            return True
+        at_work = False
+        try:
+            with self._committed(durable=any(each.durable for each in wanted)):
+                at_work = True
+                for each in wanted:
+                    each.result = each.work(self._db)
+                at_work = False
+        except Exception as error:  # noqa: BLE001 - it is for those who wait
+            if at_work and len(wanted) > 1:
+                return False
+            for each in wanted:
+                each.error = error
+        for each in wanted:
+            each.over = True
+        return True
+
+    @contextmanager
+    def _committed(self, *, durable: bool) -> Iterator[None]:
+        """Begin a transaction, and end it; the caller holds the lock."""
+        try:
+            if durable is not self._flushes:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._flushes = durable
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._unavailable("write catalog", error) from error
+        except BaseException:
+            self._roll_back()
+            raise
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -166,8 +263,7 @@ class Database:
 
     def _fill(self, block_size: Bytes, ceiling: int) -> None:
         _prepare(self._db)
-        schema = files("csi.catalog").joinpath("schema.sql").read_text(encoding="utf-8")
-        self._db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+        self._db.executescript(f"BEGIN IMMEDIATE;\n{_schema()}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
         with self.transaction(durable=True) as db:
             db.execute(
                 "INSERT INTO pool (one, pool_id, ceiling, covered, next_id, block_size) VALUES (1, ?, ?, 0, ?, ?)",
@@ -180,7 +276,7 @@ def _examine(connection: sqlite3.Connection, path: Path, pool: PoolId) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
         raise _damaged(path, "it is empty")
-    if version != SCHEMA_VERSION:
+    if version not in (_WITHOUT_TEMPLATES, SCHEMA_VERSION):
         why = f"its version is {version}, not {SCHEMA_VERSION}"
         raise UnavailableError("open catalog", str(path), why, way_out="start the version of the driver that wrote it")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -192,6 +288,39 @@ def _examine(connection: sqlite3.Connection, path: Path, pool: PoolId) -> None:
     if row[0] != pool:
         why, way_out = f"it belongs to pool {row[0]}, not to {pool}", "put the pool's own catalog back"
         raise UnavailableError("open catalog", str(path), why, way_out=way_out)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring a sound database of the version before to the present one, in one step; durable. Raise sqlite3.Error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    # What a column may hold can only be changed with the whole table. The triggers count its rows anew.
+    _, begin, rest = _schema().partition("CREATE TABLE device ")
+    steps = [
+        "BEGIN IMMEDIATE",
+        "ALTER TABLE pool ADD COLUMN templates INTEGER NOT NULL DEFAULT 0",
+        "UPDATE pool SET volumes = 0, snapshots = 0, deleting = 0, strangers = 0, virtual = 0",
+        *(f"DROP TRIGGER device_{name}" for name in ("added", "removed", "changed")),
+        *(f"DROP INDEX device_{name}" for name in ("name", "open", "group")),
+        "ALTER TABLE device RENAME TO device_before",
+        begin + rest,
+        "INSERT INTO device SELECT * FROM device_before",
+        "DROP TABLE device_before",
+        f"PRAGMA user_version = {SCHEMA_VERSION}",
+        "COMMIT",
+    ]
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.executescript(";".join(steps))
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _schema() -> str:
+    return Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> DriverError:
@@ -218,6 +347,28 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _lengthen_log(path: Path) -> None:
+    """Give a database that has no log one of full length: a commit that lengthens a file costs twice as much.
+
+    What follows the last frame is none, be it zeros (https://www.sqlite.org/fileformat2.html#wal_file_format). Where
+    there is little room it grows as SQLite has it grow.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() or not path.exists():
+        return
+    try:
+        there = os.statvfs(path)
+        if there.f_bavail * there.f_frsize < _LOG + _SPARED:
+            return
+        with log.open("xb") as file:
+            file.write(bytes(_LOG))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # Nothing of anybody's is in it. What ails the disk, SQLite finds out by itself.
+        log.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

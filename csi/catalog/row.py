@@ -1,7 +1,7 @@
 """Rows of the catalog as values."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from csi.model import Device, FsState, FsType, GroupId, Handle, Kind, PoolId, State, ThinId
 from csi.units import Bytes
@@ -20,6 +20,7 @@ class Counts:
     snapshots: int
     deleting: int
     quarantined: int
+    templates: int
     virtual: Bytes
     """The sizes of all volumes together."""
 
@@ -41,23 +42,27 @@ class Draft:
     mkfs_profile: str = "auto"
     ephemeral: bool = False
 
+    def device(self, handle: Handle, group: GroupId | None, created: int) -> Device:
+        """Return it as the device ``handle``."""
+        return Device(handle=handle, group=group, created=created, **vars(self))
 
-def parse(pool: PoolId, row: tuple[object, ...]) -> Device:
-    """Return the device of a row of COLUMNS."""
+
+def parse(pool: PoolId, row: tuple[Any, ...]) -> Device:
+    """Return the device of a row of COLUMNS, whose types the table's STRICT sees to."""
     (thin, kind, state, name, size, origin, source, group, fs_state, fs_type, unique, profile, ephemeral, made) = row
     return Device(
-        handle=Handle(pool, ThinId(int(str(thin)))),
-        kind=Kind(str(kind)),
-        state=State(str(state)),
-        name=None if name is None else str(name),
-        size=Bytes(int(str(size))),
-        origin=None if origin is None else ThinId(int(str(origin))),
-        content_source=str(source),
-        group=None if group is None else GroupId(int(str(group))),
-        fs_state=FsState(str(fs_state)),
-        fs_type=None if fs_type is None else FsType(str(fs_type)),
+        handle=Handle(pool, ThinId(thin)),
+        kind=Kind(kind),
+        state=State(state),
+        name=name,
+        size=Bytes(size),
+        origin=None if origin is None else ThinId(origin),
+        content_source=source,
+        group=None if group is None else GroupId(group),
+        fs_state=FsState(fs_state),
+        fs_type=None if fs_type is None else FsType(fs_type),
         fs_unique=bool(unique),
-        mkfs_profile=str(profile),
+        mkfs_profile=profile,
         ephemeral=bool(ephemeral),
-        created=int(str(made)),
+        created=made,
     )

@@ -16,12 +16,24 @@ CREATE TABLE pool (
     snapshots INTEGER NOT NULL DEFAULT 0,
     deleting  INTEGER NOT NULL DEFAULT 0,
     strangers INTEGER NOT NULL DEFAULT 0,
+    templates INTEGER NOT NULL DEFAULT 0,
     virtual   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+CREATE TABLE snapshot_group (
+    group_id INTEGER PRIMARY KEY,
+    name     TEXT    NOT NULL UNIQUE,
+    -- The thin ids of the sources in the order of the request, for recognising a repeated one.
+    sources  TEXT    NOT NULL,
+    created  INTEGER NOT NULL,
+    -- 1 once every member is known to be cut at one point in time.
+    cut      INTEGER NOT NULL
+) STRICT;
+
+-- From here to the end all is about this table: a migration makes it anew (database.py).
 CREATE TABLE device (
     thin_id        INTEGER PRIMARY KEY,
-    kind           TEXT    NOT NULL CHECK (kind IN ('volume', 'snapshot', 'quarantined')),
+    kind           TEXT    NOT NULL CHECK (kind IN ('volume', 'snapshot', 'template', 'quarantined')),
     state          TEXT    NOT NULL CHECK (state IN ('creating', 'cutting', 'ready', 'deleting', 'lost')),
     name           TEXT,
     size           INTEGER NOT NULL,
@@ -37,24 +49,15 @@ CREATE TABLE device (
 ) STRICT;
 
 CREATE UNIQUE INDEX device_name ON device (kind, ephemeral, name) WHERE name IS NOT NULL;
-CREATE INDEX device_open ON device (state) WHERE state <> 'ready';
+CREATE INDEX device_deleting ON device (thin_id) WHERE state = 'deleting';
 CREATE INDEX device_group ON device (group_id) WHERE group_id IS NOT NULL;
-
-CREATE TABLE snapshot_group (
-    group_id INTEGER PRIMARY KEY,
-    name     TEXT    NOT NULL UNIQUE,
-    -- The thin ids of the sources in the order of the request, for recognising a repeated one.
-    sources  TEXT    NOT NULL,
-    created  INTEGER NOT NULL,
-    -- 1 once every member is known to be cut at one point in time.
-    cut      INTEGER NOT NULL
-) STRICT;
 
 CREATE TRIGGER device_added AFTER INSERT ON device BEGIN
     UPDATE pool SET
         volumes   = volumes   + (NEW.kind = 'volume'      AND NEW.state <> 'deleting'),
         snapshots = snapshots + (NEW.kind = 'snapshot'    AND NEW.state <> 'deleting'),
         strangers = strangers + (NEW.kind = 'quarantined' AND NEW.state <> 'deleting'),
+        templates = templates + (NEW.kind = 'template'    AND NEW.state <> 'deleting'),
         deleting  = deleting  + (NEW.state = 'deleting'),
         virtual   = virtual   + NEW.size * (NEW.kind = 'volume' AND NEW.state <> 'deleting');
 END;
@@ -64,6 +67,7 @@ CREATE TRIGGER device_removed AFTER DELETE ON device BEGIN
         volumes   = volumes   - (OLD.kind = 'volume'      AND OLD.state <> 'deleting'),
         snapshots = snapshots - (OLD.kind = 'snapshot'    AND OLD.state <> 'deleting'),
         strangers = strangers - (OLD.kind = 'quarantined' AND OLD.state <> 'deleting'),
+        templates = templates - (OLD.kind = 'template'    AND OLD.state <> 'deleting'),
         deleting  = deleting  - (OLD.state = 'deleting'),
         virtual   = virtual   - OLD.size * (OLD.kind = 'volume' AND OLD.state <> 'deleting');
 END;
@@ -74,6 +78,7 @@ WHEN OLD.kind <> NEW.kind OR OLD.size <> NEW.size OR (OLD.state = 'deleting') <>
         volumes   = volumes   + (NEW.kind = 'volume'      AND NEW.state <> 'deleting') - (OLD.kind = 'volume'      AND OLD.state <> 'deleting'),
         snapshots = snapshots + (NEW.kind = 'snapshot'    AND NEW.state <> 'deleting') - (OLD.kind = 'snapshot'    AND OLD.state <> 'deleting'),
         strangers = strangers + (NEW.kind = 'quarantined' AND NEW.state <> 'deleting') - (OLD.kind = 'quarantined' AND OLD.state <> 'deleting'),
+        templates = templates + (NEW.kind = 'template'    AND NEW.state <> 'deleting') - (OLD.kind = 'template'    AND OLD.state <> 'deleting'),
         deleting  = deleting  + (NEW.state = 'deleting') - (OLD.state = 'deleting'),
         virtual   = virtual   + NEW.size * (NEW.kind = 'volume' AND NEW.state <> 'deleting')
                               - OLD.size * (OLD.kind = 'volume' AND OLD.state <> 'deleting');

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,8 +11,9 @@ from csi.catalog.claiming import add_lost, insert, stranger, take_up, update
 from csi.catalog.database import Database
 from csi.catalog.reconcile import reconcile
 from csi.catalog.row import COLUMNS, Counts, Draft, parse
-from csi.errors import DataLossError, NoSpaceError
+from csi.errors import NoSpaceError
 from csi.model import (
+    SENTINEL,
     THIN_ID_LIMIT,
     Claim,
     Device,
@@ -28,8 +29,23 @@ from csi.model import (
 )
 from csi.units import Bytes
 
+_READ: Final = 512
+"""Rows that are read at once: a page of most lists, and one more."""
 ID_BATCH: Final = 64
 """Thin ids reserved at a time. A start begins a new batch: what was reserved and not handed out is lost to it."""
+
+_NEXT_IDS: Final = (
+    "UPDATE pool SET next_id = next_id + :count, covered = max(covered, :covered),"
+    " ceiling = iif(next_id + :count > ceiling, min(max(next_id + :count, ceiling + :batch), :limit), ceiling)"
+    " RETURNING next_id, ceiling, virtual"
+)
+
+Admit = Callable[[Bytes], None]
+"""Is told how much is promised so far (the sizes of all volumes together), and raises if it lets no more in."""
+
+
+def anything(_promised: Bytes) -> None:
+    """Let everything in."""
 
 
 class Catalog:
@@ -62,9 +78,9 @@ class Catalog:
         """Write the log back and close."""
         self._db.close()
 
-    def room(self) -> Bytes | None:
-        """Return what can still be stored; None in memory. Raise UnavailableError."""
-        return self._db.room()
+    def room(self, enough: Bytes) -> Bytes | None:
+        """Return what can still be stored, or some of it that is ``enough``; None in memory. Raise UnavailableError."""
+        return self._db.room(enough)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -83,14 +99,30 @@ class Catalog:
         return parse(self._pool, row) if row else None
 
     def devices(self, *, kind: Kind | None = None, state: State | None = None) -> list[Device]:
-        """Return all devices of a kind or in a state, by thin id."""
-        with self._db.reading() as db:
-            rows = db.execute(
-                f"SELECT {COLUMNS} FROM device WHERE kind = ifnull(?, kind) AND state = ifnull(?, state)"  # noqa: S608 - constant
-                " ORDER BY thin_id",
-                (kind, state),
-            ).fetchall()
-        return [parse(self._pool, row) for row in rows]
+        """Return all devices of a kind or in a state, by thin id, read as ``each`` reads them."""
+        return list(self.each(kind=kind, state=state))
+
+    def each(
+        self, *, kind: Kind | None = None, state: State | None = None, after: ThinId = SENTINEL
+    ) -> Iterator[Device]:
+        """Yield all devices of a kind or in a state by thin id, those above ``after``.
+
+        They are read a few at a time: ten thousand at once take 10 MiB. So what changes meanwhile may be seen or not.
+        """
+        while True:
+            with self._db.reading() as db:
+                rows = db.execute(
+                    f"SELECT {COLUMNS} FROM device WHERE thin_id > ?"  # noqa: S608 - constant
+                    " AND kind = ifnull(?, kind) AND state = ifnull(?, state) ORDER BY thin_id LIMIT ?",
+                    (after, kind, state, _READ),
+                ).fetchall()
+            device = None
+            for row in rows:
+                device = parse(self._pool, row)
+                yield device
+            if device is None or len(rows) < _READ:
+                return
+            after = device.handle.thin
 
     def deleting(self, most: int) -> list[Device]:
         """Return up to ``most`` devices whose deletion was answered and whose space is not yet given back."""
@@ -129,8 +161,8 @@ class Catalog:
     def counts(self) -> Counts:
         """Return the totals."""
         with self._db.reading() as db:
-            row = db.execute("SELECT volumes, snapshots, deleting, strangers, virtual FROM pool").fetchone()
-        return Counts(row[0], row[1], row[2], row[3], Bytes(row[4]))
+            row = db.execute("SELECT volumes, snapshots, deleting, strangers, templates, virtual FROM pool").fetchone()
+        return Counts(row[0], row[1], row[2], row[3], row[4], Bytes(row[5]))
 
     def touch(self) -> None:
         """Read something, however long another is at it, for ever where its disk hangs. Raise UnavailableError."""
@@ -150,61 +182,50 @@ class Catalog:
 
     # -- changing -----------------------------------------------------------------------------------------------
 
-    def add(self, drafts: Sequence[Draft], *, covered: int, group: str | None = None) -> tuple[list[Device], int]:
-        """Record the intent to make devices, each with a new thin id; durable.
+    def add(
+        self, drafts: Sequence[Draft], *, covered: int, group: str | None = None, admit: Admit = anything
+    ) -> tuple[list[Device], int]:
+        """Record the intent to make devices, each with a new thin id, if ``admit`` lets them in; durable.
 
         Return them and the ceiling that the kernel must have before they are made. With ``group`` they are the members
         of a new group snapshot of that name, in the order of their sources, whose number is the first member's id.
         ``covered`` is the ceiling that the kernel has now.
-        Raise NoSpaceError when the pool's ids are used up.
+        Raise NoSpaceError when the pool's ids are used up, and what ``admit`` raises.
         """
         now = time.time_ns()
-        with self._db.transaction(durable=True) as db:
-            following, ceiling = db.execute("SELECT next_id, ceiling FROM pool").fetchone()
-            after = following + len(drafts)
-            if after > THIN_ID_LIMIT:
-                raise NoSpaceError(
-                    "allocate thin id",
-                    self._pool,
-                    f"all {THIN_ID_LIMIT:,} ids of the pool are used up",
-                    way_out="make another pool and move the volumes there",
-                )
-            if after > ceiling:
-                ceiling = min(max(after, ceiling + ID_BATCH), THIN_ID_LIMIT)
-            db.execute("UPDATE pool SET next_id = ?, ceiling = ?, covered = max(covered, ?)", (after, ceiling, covered))
-            group_id = following if group is not None else None
-            if group is not None:
-                sources = ",".join(str(draft.origin) for draft in drafts)
-                db.execute("INSERT INTO snapshot_group VALUES (?, ?, ?, ?, 0)", (group_id, group, sources, now))
-            db.executemany(
-                f"INSERT INTO device ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                [
-                    (
-                        following + place,
-                        draft.kind,
-                        draft.state,
-                        draft.name,
-                        draft.size,
-                        draft.origin,
-                        draft.content_source,
-                        group_id,
-                        draft.fs_state,
-                        draft.fs_type,
-                        draft.fs_unique,
-                        draft.mkfs_profile,
-                        draft.ephemeral,
-                        now,
-                    )
-                    for place, draft in enumerate(drafts)
-                ],
+        return self._db.together(lambda db: self._add(db, drafts, now, covered, group, admit), durable=True)
+
+    def _add(
+        self, db: sqlite3.Connection, drafts: Sequence[Draft], now: int, covered: int, group: str | None, admit: Admit
+    ) -> tuple[list[Device], int]:
+        wanted = {"count": len(drafts), "covered": covered, "batch": ID_BATCH, "limit": THIN_ID_LIMIT}
+        ((after, ceiling, promised),) = db.execute(_NEXT_IDS, wanted).fetchall()
+        if after > THIN_ID_LIMIT:
+            raise NoSpaceError(
+                "allocate thin id",
+                self._pool,
+                f"all {THIN_ID_LIMIT:,} ids of the pool are used up",
+                way_out="make another pool and move the volumes there",
             )
-            made = [self._known(db, ThinId(following + place)) for place in range(len(drafts))]
+        admit(Bytes(promised))
+        following = after - len(drafts)
+        number = GroupId(following) if group is not None else None
+        if group is not None:
+            sources = ",".join(str(draft.origin) for draft in drafts)
+            db.execute("INSERT INTO snapshot_group VALUES (?, ?, ?, ?, 0)", (number, group, sources, now))
+        made = [
+            draft.device(Handle(self._pool, ThinId(thin)), number, now) for thin, draft in enumerate(drafts, following)
+        ]
+        for device in made:
+            insert(db, device)
         return made, ceiling
 
-    def ready(self, device: Device, *, durable: bool) -> Device:
-        """Record that the device was made."""
-        with self._db.transaction(durable=durable) as db:
-            db.execute("UPDATE device SET state = 'ready' WHERE thin_id = ?", (device.handle.thin,))
+    def ready(self, device: Device) -> Device:
+        """Record that the device was made; not durable (recovery finds it in the pool, and says the same)."""
+        thin = device.handle.thin
+        self._db.together(
+            lambda db: db.execute("UPDATE device SET state = 'ready' WHERE thin_id = ?", (thin,)), durable=False
+        )
         return replace(device, state=State.READY)
 
     def group_cut(self, group: GroupId, created: int, *, covered: int) -> tuple[Group, int]:
@@ -266,12 +287,15 @@ class Catalog:
         with self._db.transaction(durable=False) as db:
             db.execute("DELETE FROM device WHERE thin_id = ?", (device.handle.thin,))
 
-    def grow(self, device: Device, size: Bytes, *, covered: int) -> tuple[Device, int]:
-        """Record a greater size; durable. Return the device and the ceiling that the kernel must have next.
+    def grow(self, device: Device, size: Bytes, *, covered: int, admit: Admit = anything) -> tuple[Device, int]:
+        """Record a greater size, if ``admit`` allows it; durable.
 
-        The ceiling rises, so that a catalog from before the growth is known to be older than the pool.
+        Return the device and the ceiling that the kernel must have next. The ceiling rises, so that a catalog from
+        before the growth is known to be older than the pool. Raise what ``admit`` raises.
         """
         with self._db.transaction(durable=True) as db:
+            (promised,) = db.execute("SELECT virtual FROM pool").fetchone()
+            admit(Bytes(promised))
             ceiling = self._raise(db, covered)
             db.execute("UPDATE device SET size = ? WHERE thin_id = ?", (size, device.handle.thin))
         return replace(device, size=size), ceiling
@@ -355,19 +379,13 @@ class Catalog:
 
     def _raise(self, db: sqlite3.Connection, covered: int) -> int:
         """Raise the ceiling by one id and return it."""
-        db.execute("UPDATE pool SET ceiling = ceiling + 1, covered = max(covered, ?)", (covered,))
-        (ceiling,) = db.execute("SELECT ceiling FROM pool").fetchone()
+        raised = "UPDATE pool SET ceiling = ceiling + 1, covered = max(covered, ?) RETURNING ceiling"
+        ((ceiling,),) = db.execute(raised, (covered,)).fetchall()
         return int(ceiling)
 
     def _device(self, db: sqlite3.Connection, thin: ThinId) -> Device | None:
         row = db.execute(f"SELECT {COLUMNS} FROM device WHERE thin_id = ?", (thin,)).fetchone()  # noqa: S608
         return parse(self._pool, row) if row else None
-
-    def _known(self, db: sqlite3.Connection, thin: ThinId) -> Device:
-        device = self._device(db, thin)
-        if device is None:
-            raise DataLossError("read catalog", str(Handle(self._pool, thin)), "a row just written is not there")
-        return device
 
     def _group(self, db: sqlite3.Connection, row: tuple[int, str, int]) -> Group:
         members = db.execute(

@@ -88,6 +88,7 @@ def _figures(node: "pb.GetNodeResponse", pool: "pb.Pool") -> list[str]:
         f"Devices: {', '.join(pool.devices)}",
         f"Volumes: {pool.volumes}",
         f"Snapshots: {pool.snapshots}",
+        f"Templates: {pool.templates}",
         f"Quarantined Devices: {pool.quarantined}",
         f"Virtual Size of Volumes: {format_size(pool.virtual_total)}{_promised(pool)}",
         f"Over-provisioning Ratio Allowed: {pool.overprovision_ratio:g}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from csi import __version__, log
+from csi import __version__, log, malloc
 from csi.agent.agent import Agent
 from csi.cli.place import find_place, wanted_pools
 from csi.dm.freezer import Freezer
@@ -35,6 +35,7 @@ _GRACE: Final = 15.0
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT: 0. Return 1, with a line on standard error, if it cannot."""
     log.configure(options.log_format, options.log_level)
+    malloc.few_arenas()
     service = _Service(options)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: service.end(received))

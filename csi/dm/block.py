@@ -42,13 +42,13 @@ def node(number: str) -> str:
 
 def size(path: str) -> Bytes:
     """Return the size of the block device at ``path``. Raise KernelError."""
-    with _opened(path, os.O_RDONLY) as descriptor:
+    with opened(path, os.O_RDONLY) as descriptor:
         return Bytes(struct.unpack("=Q", _ioctl("read size", path, descriptor, _BLKGETSIZE64, bytearray(8)))[0])
 
 
 def read_only(path: str) -> bool:
     """Tell whether the kernel holds the block device at ``path`` for read-only. Raise KernelError."""
-    with _opened(path, os.O_RDONLY) as descriptor:
+    with opened(path, os.O_RDONLY) as descriptor:
         return bool(struct.unpack("=i", _ioctl("read flags", path, descriptor, _BLKROGET, bytearray(4)))[0])
 
 
@@ -60,9 +60,9 @@ def discard(device: str | int, offset: Bytes, length: Bytes) -> None:
     """
     argument = bytearray(struct.pack("=QQ", offset, length))
     if isinstance(device, int):
-        _ioctl("discard", f"descriptor {device}", device, _BLKDISCARD, argument)
+        _ioctl("discard", os.readlink(f"/proc/self/fd/{device}"), device, _BLKDISCARD, argument)
         return
-    with _opened(device, os.O_WRONLY) as descriptor:
+    with opened(device, os.O_WRONLY) as descriptor:
         _ioctl("discard", device, descriptor, _BLKDISCARD, argument)
 
 
@@ -72,7 +72,7 @@ def zero(path: str, offset: Bytes = Bytes(0)) -> None:
     Raise KernelError.
     """
     whole = size(path)
-    with _opened(path, os.O_WRONLY) as descriptor:
+    with opened(path, os.O_WRONLY) as descriptor:
         for start in range(offset, whole, _ZERO_SLICE):
             length = min(_ZERO_SLICE, whole - start)
             _ioctl("zero", path, descriptor, _BLKZEROOUT, bytearray(struct.pack("=QQ", start, length)))
@@ -80,7 +80,7 @@ def zero(path: str, offset: Bytes = Bytes(0)) -> None:
 
 def flush(path: str) -> None:
     """See that what was written to the block device at ``path`` outlives a power cut. Raise KernelError."""
-    with _opened(path, os.O_RDONLY) as descriptor:
+    with opened(path, os.O_RDONLY) as descriptor:
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -95,7 +95,7 @@ def exclusive(path: str) -> Iterator[int]:
     same /dev. It goes with the process. Raise PoolBusyError if another process holds it for more than 2 s, KernelError
     if it cannot be opened.
     """
-    with _opened(path, os.O_RDONLY, kinds=(stat.S_IFBLK, stat.S_IFREG)) as descriptor:
+    with opened(path, os.O_RDONLY, kinds=(stat.S_IFBLK, stat.S_IFREG)) as descriptor:
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
@@ -113,7 +113,8 @@ def exclusive(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _opened(path: str, flags: int, *, kinds: Sequence[int] = (stat.S_IFBLK,)) -> Iterator[int]:
+def opened(path: str, flags: int, *, kinds: Sequence[int] = (stat.S_IFBLK,)) -> Iterator[int]:
+    """Open the block device at ``path`` for the body. Raise KernelError, also (ENOTBLK) for what is none."""
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

@@ -44,6 +44,10 @@ LIMIT: Final = 2.0
 
 # How long to stand in line behind other freezes of the same device, each of which ends within its own limit.
 _PATIENCE: Final = 10.0
+# Seconds off the processor right before a freeze and right after it. A writer that we came between then ends its write
+# before it is held, and one that was held goes on at once: where all share one processor, a freeze that holds 2 ms held
+# one writer in a hundred for 5 ms, and for 3.5 ms with this.
+_BREATH: Final = 0.0005
 _THAW_TRIES: Final = 3
 _THAW_PAUSE: Final = 0.05
 _FULL_POOL: Final = "the pool is full, or its disk is slow or hangs: see `thinpool-csi info`"
@@ -119,6 +123,7 @@ class Freezer:
             number = next(self._numbers)
             message = {"freeze": number, "names": names, "thread": threading.get_native_id()}
             self._tell(message | {"deadline": frozen.deadline}, subject)
+            time.sleep(_BREATH)
             try:
                 with contextlib.ExitStack() as held:
                     for device in devices:
@@ -126,6 +131,7 @@ class Freezer:
                     yield frozen
                     if frozen.expired:
                         raise frozen.too_long()
+                time.sleep(_BREATH)
             finally:
                 self._tell({"over": number}, subject)
 

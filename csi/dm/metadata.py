@@ -5,6 +5,7 @@
 must not be read from outside.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,11 +39,11 @@ def mappings(pool: ThinPool) -> dict[ThinId, Mapping]:
     return {ThinId(thin): Mapping(Blocks(mapped), Blocks(exclusive)) for thin, mapped, exclusive in rows}
 
 
-def _thin_ls(pool: ThinPool, fields: str, count: int) -> list[tuple[int, ...]]:
+def _thin_ls(pool: ThinPool, fields: str, count: int) -> Iterator[tuple[int, ...]]:
     argv = ["thin_ls", "--metadata-snap", "--no-headers", "--format", fields, pool.metadata_path]
     with pool.metadata_snap():
         said = run(argv, deadline=_DEADLINE)
-    return [_row(line, count) for line in said.stdout.splitlines() if line.strip()]
+    return (_row(line, count) for line in said.stdout.splitlines() if line.strip())
 
 
 def _row(line: str, count: int) -> tuple[int, ...]:

@@ -83,9 +83,12 @@ class ThinPool:
         """Make an empty thin device. EEXIST is passed on: only the caller knows whether it made it before."""
         self._change(f"create_thin {thin}")
 
-    def create_snap(self, thin: ThinId, origin: ThinId) -> None:
-        """Cut ``thin`` from ``origin``, which must be suspended if it is active. EEXIST is passed on."""
-        self._change(f"create_snap {thin} {origin}")
+    def create_snap(self, thin: ThinId, origin: ThinId, *, confirm: bool = True) -> None:
+        """Cut ``thin`` from ``origin``, which must be suspended if it is active. EEXIST is passed on.
+
+        Without ``confirm`` the caller has ``confirm`` look afterwards whether it was kept, once nobody waits any more.
+        """
+        self._change(f"create_snap {thin} {origin}", confirm=confirm)
 
     def delete(self, thin: ThinId) -> None:
         """Delete a thin device that is not active. Its blocks are free at once; no discard is passed down."""
@@ -118,14 +121,19 @@ class ThinPool:
             finally:
                 self.release_metadata_snap()
 
-    def _change(self, text: str) -> None:
-        self._control.message(self.name, text)
+    def confirm(self, text: str) -> None:
+        """See that the pool has kept what the message ``text`` changed. Raise UnavailableError."""
         status = self.status()
         if not status.serves:
             state = f"{status.mode}{' needs_check' if status.needs_check else ''}"
             why = f"the pool is {state}: the change may be lost"
             operation = f"send message {text!r}"
             raise UnavailableError(operation, self.name, why, errno=errno.EIO, way_out=_WAY_OUT)
+
+    def _change(self, text: str, *, confirm: bool = True) -> None:
+        self._control.message(self.name, text)
+        if confirm:
+            self.confirm(text)
 
     def _only(self, lines: list[Line], operation: str) -> Line:
         if len(lines) != 1:

@@ -12,10 +12,12 @@ import errno
 import functools
 import os
 import struct
+import time
 import uuid
 from typing import Final
 
 from csi.errors import DataLossError, KernelError, StateError
+from csi.fs.busy import DEVICE_PATIENCE, until_free
 
 _SUPERBLOCK: Final = 65536
 _LENGTH: Final = 4096
@@ -36,12 +38,13 @@ _BEING_CHANGED: Final = 1 << 35 | 1 << 36
 def renew_uuid(device: str) -> None:
     """Give the btrfs on ``device``, which must not be mounted, a new random UUID. The write is durable, and one block.
 
-    Doing it again does no harm. Raise StateError if the device is in use, if the superblock is not one that can be
+    Doing it again does no harm. Raise StateError if the device stays in use, if the superblock is not one that can be
     changed so, DataLossError if it is damaged, KernelError if the device does not answer.
     """
     try:
         # O_EXCL on a block device: EBUSY while it is mounted or held (open(2)).
-        fd = os.open(device, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
+        fd = until_free(lambda: os.open(device, flags), time.monotonic() + DEVICE_PATIENCE)
         try:
             renewed = _renewed(os.pread(fd, _LENGTH, _SUPERBLOCK), device)
             os.pwrite(fd, renewed, _SUPERBLOCK)

@@ -26,9 +26,21 @@ _EXT4_SUPERBLOCK: Final = 1024
 _EXT4_MAGIC: Final = 0xEF53
 _EXT4_LARGEST_BLOCK: Final = 6
 """64 KiB, as the power of two above 1 KiB (fs/ext4/ext4.h, ``EXT4_MAX_BLOCK_LOG_SIZE``)."""
+_EXT4_VALID: Final = 1
+"""The state of one that was unmounted, with no error noted (``EXT4_VALID_FS``)."""
+_EXT4_RECOVER: Final = 4
+"""The log must be replayed (``EXT4_FEATURE_INCOMPAT_RECOVER``)."""
 _XFS_SUPERBLOCK: Final = 512
 _XFS_SMALLEST_GROUP: Final = 64
 """In blocks (fs/xfs/libxfs/xfs_ag.h, ``XFS_MIN_AG_BLOCKS``)."""
+
+
+_MAGIC: Final = {
+    FsType.EXT4: (_EXT4_SUPERBLOCK + 0x38, b"\x53\xef"),
+    FsType.XFS: (0, b"XFSB"),
+    FsType.BTRFS: (64 * 1024 + 0x40, b"_BHRfS_M"),
+}
+"""Where each says that it is one, and how (include/uapi/linux/magic.h; the superblocks' structures)."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +84,20 @@ def probe(device: str) -> Content:
     return Content(None, blank=False, name="unknown data")
 
 
+def begins_as(device: str, fs_type: FsType) -> bool:
+    """Tell whether ``device`` has the mark of ``fs_type``, at the cost of one read. Raise KernelError."""
+    at, magic = _MAGIC[fs_type]
+    return _read(device, at, len(magic)) == magic
+
+
 def fsck(device: str, fs_type: FsType) -> None:
     """Check the unmounted file system on ``device`` and repair what can be repaired safely (``e2fsck -p``).
 
-    xfs and btrfs replay their logs when they are mounted and have nothing to do here. Raise DataLossError if errors
-    are left or the superblock is not one, CommandError if the check could not be made.
+    xfs and btrfs replay their logs when they are mounted and have nothing to do here; nor has an ext4 that was left in
+    good order. Raise DataLossError if errors are left or the superblock is not one, CommandError if the check could not
+    be made, KernelError if the device cannot be read.
     """
-    if fs_type is not FsType.EXT4:
+    if fs_type is not FsType.EXT4 or _ext4_in_order(_read(device, _EXT4_SUPERBLOCK, _EXT4_SUPERBLOCK)):
         return
     # e2fsck(8): 1 and 2 mean repaired, 4 errors left, 8 an operational error, which a bad superblock is too.
     repaired, left, operational = (0, 1, 2, 3), 4, 8
@@ -164,6 +183,18 @@ def _read(device: str, at: int, length: int) -> bytes:
             os.close(fd)
     except OSError as error:
         raise KernelError("read", device, "the device does not answer", errno=error.errno or 0) from error
+
+
+def _ext4_in_order(superblock: bytes) -> bool:
+    """Tell whether e2fsck would look no further (e2fsck/unix.c, ``check_if_skip``), and yet write to the journal.
+
+    Neither is its log to be replayed, nor are there inodes to be freed, nor has an error ever been noted.
+    """
+    if len(superblock) < _EXT4_SUPERBLOCK or _number("<H", superblock, 0x38) != _EXT4_MAGIC:
+        return False
+    recover = _number("<I", superblock, 0x60) & _EXT4_RECOVER
+    orphans, errors = _number("<I", superblock, 0xE8), _number("<I", superblock, 0x194)
+    return _number("<H", superblock, 0x3A) == _EXT4_VALID and not recover and not orphans and not errors
 
 
 def _ext4_can_grow(superblock: bytes, size: Bytes, device: str) -> bool:

@@ -10,7 +10,7 @@ The tools of the image are newer than many a node's kernel, and by default they 
 - btrfs: mkfs.btrfs's defaults less those that came with a later kernel, by its own list (``-O list-all``).
 """
 
-import configparser
+import functools
 import os
 import re
 from typing import Final
@@ -58,6 +58,7 @@ def minimum_grown(fs_type: FsType | None) -> Bytes:
     return Bytes(256 * MIB) if fs_type is FsType.BTRFS else Bytes(0)
 
 
+@functools.lru_cache(maxsize=64)
 def kernel_of(profile: str) -> Kernel:
     """Return the oldest kernel that is to mount the file system: major and minor.
 
@@ -78,23 +79,28 @@ def make(device: str, fs_type: FsType, *, profile: str = AUTO) -> None:
     StateError if anything is there. Raise InvalidRequestError for a profile that the tools cannot serve, CommandError
     if the tool fails; what it has written by then is for the caller to discard.
     """
-    argv = _argv(device, fs_type, kernel_of(profile))
+    argv = [*command(fs_type, kernel_of(profile)), device]
     found = probe(device)
     if not found.blank:
         raise StateError("make file system on", device, f"it holds {found.name}", way_out="nothing was written to it")
     run(argv, deadline=_DEADLINE)
 
 
-def _argv(device: str, fs_type: FsType, kernel: Kernel) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def command(fs_type: FsType, kernel: Kernel) -> tuple[str, ...]:
+    """Return the tool and its options, less the device, for what ``kernel`` can mount. It is remembered.
+
+    Raise InvalidRequestError, CommandError.
+    """
     # No tool is given its -f/-F: a signature that the probe did not know is theirs to refuse.
     if fs_type is FsType.EXT4:
         extended = "nodiscard,lazy_itable_init=1,assume_storage_prezeroed=1"
         geometry = ["-b", "4096", "-I", "256", "-m", "0"]
-        return ["mkfs.ext4", "-q", "-O", _EXT4_FEATURES, "-E", extended, *geometry, device]
+        return ("mkfs.ext4", "-q", "-O", _EXT4_FEATURES, "-E", extended, *geometry)
     if fs_type is FsType.XFS:
-        return ["mkfs.xfs", "-q", "-K", *_xfs_options(_xfs_profile(kernel)), device]
+        return ("mkfs.xfs", "-q", "-K", *_xfs_options(_xfs_profile(kernel)))
     without = ",".join(f"^{feature}" for feature in _btrfs_too_new(kernel))
-    return ["mkfs.btrfs", "-q", "-K", *(["-O", without] if without else []), device]
+    return ("mkfs.btrfs", "-q", "-K", *(("-O", without) if without else ()))
 
 
 def _btrfs_too_new(kernel: Kernel) -> list[str]:
@@ -106,6 +112,9 @@ def _btrfs_too_new(kernel: Kernel) -> list[str]:
 
 def _xfs_options(profile: str) -> list[str]:
     """Return the settings of a profile as options of the command line (mkfs.xfs(8))."""
+    # Only here: most volumes are of another kind.
+    import configparser  # noqa: PLC0415
+
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with open(profile, encoding="utf-8") as file:

@@ -7,6 +7,7 @@ from typing import Final
 
 from csi.errors import DataLossError, DriverError, KernelError, NotFoundError, StateError, UnavailableError
 from csi.fs import mountinfo, syscalls
+from csi.fs.busy import DEVICE_PATIENCE, until_free
 from csi.fs.mountinfo import Mount
 from csi.fs.options import Options
 from csi.fs.paths import Place, Root
@@ -16,9 +17,13 @@ UNMOUNT_PATIENCE: Final = 10.0
 """Seconds that a busy mount is given to become free."""
 
 _STACK_LIMIT: Final = 16
-_PAUSE: Final = 0.1
 _EFSCORRUPTED: Final = errno.EUCLEAN
 _EFSBADCRC: Final = errno.EBADMSG
+
+_XFS_TRIES: Final = 5
+"""A crash soon after an xfs grew leaves a log that kernels such as 6.1 stop to replay where it comes to the new part,
+with EUCLEAN. What was replayed until then, the new size too, is written, and the next mount replays further.
+"""
 
 _MOUNT_FLAGS: Final = {
     "ro": syscalls.MS_RDONLY,
@@ -34,16 +39,22 @@ _MOUNT_FLAGS: Final = {
 def mount(device: str, target: Place, fs_type: FsType, options: Options) -> Mount:
     """Mount the file system on ``device`` (a path such as ``/dev/dm-3``) on the directory ``target``.
 
-    It waits as long as the kernel needs (replaying a journal on a full pool may last); nobody can interrupt that.
-    What was mounted is looked at again: a btrfs whose UUID is that of another mounted one can be answered with the
-    other one's content. Raise DataLossError when the kernel finds the file system damaged, UnavailableError when it
-    lacks the file system, StateError when it is in use or the options are not to be had, NotFoundError when the target
-    was removed, KernelError else.
+    It waits as long as the kernel needs (replaying a journal on a full pool may last); nobody can interrupt that. A
+    device in use is tried again for DEVICE_PATIENCE. What was mounted is looked at again: a btrfs whose UUID is that
+    of another mounted one can be answered with the other one's content. Raise DataLossError when the kernel finds the
+    file system damaged, UnavailableError when it lacks the file system, StateError when it stays in use or the
+    options are not to be had, NotFoundError when the target was removed, KernelError else.
     """
-    try:
-        syscalls.mount(device, target.proc, fs_type.value, options.flags, options.data)
-    except OSError as error:
-        raise _mount_error(device, target.path, fs_type, error) from error
+    deadline = time.monotonic() + DEVICE_PATIENCE
+    for left in reversed(range(_XFS_TRIES if fs_type is FsType.XFS else 1)):
+        try:
+            until_free(
+                lambda: syscalls.mount(device, target.proc, fs_type.value, options.flags, options.data), deadline
+            )
+            break
+        except OSError as error:
+            if error.errno != _EFSCORRUPTED or not left:
+                raise _mount_error(device, target.path, fs_type, error) from error
     try:
         made = target.mounted()
     except DriverError:
@@ -148,26 +159,21 @@ def unmount(root: Root, path: str, *, patience: float = UNMOUNT_PATIENCE, lazy: 
 
 
 def _unmount_one(place: str, path: str, flags: int, deadline: float, patience: float) -> None:
-    while True:
-        try:
-            syscalls.umount(place, flags)
-        except OSError as error:
-            number = error.errno or 0
-            if number in (errno.EINVAL, errno.ENOENT):
-                return  # somebody else unmounted or removed it
-            if number != errno.EBUSY:
-                raise KernelError("unmount", path, "the kernel refuses", errno=number) from error
-            if time.monotonic() >= deadline:
-                raise StateError(
-                    "unmount",
-                    path,
-                    f"still in use after {patience:g} s",
-                    errno=number,
-                    way_out="end the processes that have files of it open, or unmount what is mounted below it",
-                ) from error
-            time.sleep(_PAUSE)  # the kernel tells nobody when a mount becomes free
-        else:
-            return
+    try:
+        until_free(lambda: syscalls.umount(place, flags), deadline)
+    except OSError as error:
+        number = error.errno or 0
+        if number in (errno.EINVAL, errno.ENOENT):
+            return  # somebody else unmounted or removed it
+        if number != errno.EBUSY:
+            raise KernelError("unmount", path, "the kernel refuses", errno=number) from error
+        raise StateError(
+            "unmount",
+            path,
+            f"still in use after {patience:g} s",
+            errno=number,
+            way_out="end the processes that have files of it open, or unmount what is mounted below it",
+        ) from error
 
 
 def syncfs(place: Place) -> None:

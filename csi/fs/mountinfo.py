@@ -3,12 +3,12 @@
 import os
 import re
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from csi.errors import KernelError
 
+_PATH: Final = "/proc/self/mountinfo"
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -94,26 +94,55 @@ def parse(text: str) -> tuple[Mount, ...]:
 
 def mounts() -> tuple[Mount, ...]:
     """Return all mounts of this process's namespace. Raise KernelError if they cannot be read."""
-    path = "/proc/self/mountinfo"
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            return parse(file.read())
-    except OSError as error:
-        raise KernelError("read", path, "the mounts cannot be listed", errno=error.errno or 0) from error
-    except ValueError as error:
-        raise KernelError("read", path, str(error)) from error
+    return _parsed(_read())
 
 
-def of_device(device: str, among: Iterable[Mount] | None = None) -> list[Mount]:
-    """Return the mounts of the file system on the block device ``device``, binds included."""
-    return [mount for mount in (mounts() if among is None else among) if mount.is_of(device)]
+def of_device(device: str) -> list[Mount]:
+    """Return the mounts of the file system on the block device ``device``, binds included. Raise KernelError."""
+    return _of_device(device, _read())
 
 
-def of_node(device: str, among: Iterable[Mount] | None = None) -> list[Mount]:
+def of_node(device: str) -> list[Mount]:
     """Return where the device node itself is bound: the published raw block volumes of ``device``.
 
     ``device`` is a node right below /dev, such as ``/dev/dm-3``; the bind shows as devtmpfs with root ``/dm-3``.
+    Raise KernelError.
     """
+    return _of_node(device, _read())
+
+
+def users(device: str) -> list[Mount]:
+    """Return both: the mounts of the file system on ``device``, and the binds of its node. Raise KernelError."""
+    text = _read()
+    return [*_of_device(device, text), *_of_node(device, text)]
+
+
+def _of_device(device: str, text: str) -> list[Mount]:
+    number = _number(device)
+    if number is None:
+        return []
+    # A node has hundreds of mounts. Only those are read that may be it.
+    may_be = (f" {number[0]}:{number[1]} ", " - btrfs ")
+    lines = [line for line in text.split("\n") if may_be[0] in line or may_be[1] in line]
+    return [mount for mount in _parsed("\n".join(lines)) if mount.is_of(device)]
+
+
+def _of_node(device: str, text: str) -> list[Mount]:
     root = "/" + os.path.basename(device)
-    listed = mounts() if among is None else among
-    return [mount for mount in listed if mount.fs_type == "devtmpfs" and mount.root == root]
+    lines = [line for line in text.split("\n") if " - devtmpfs " in line]
+    return [mount for mount in _parsed("\n".join(lines)) if mount.fs_type == "devtmpfs" and mount.root == root]
+
+
+def _read() -> str:
+    try:
+        with open(_PATH, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read()
+    except OSError as error:
+        raise KernelError("read", _PATH, "the mounts cannot be listed", errno=error.errno or 0) from error
+
+
+def _parsed(text: str) -> tuple[Mount, ...]:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise KernelError("read", _PATH, str(error)) from error

@@ -6,13 +6,17 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
-from kubernetes import client, config
+from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
+from kubernetes.client.rest import RESTClientObject
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.incluster_config import load_incluster_config
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
+from csi import __version__
 from csi.errors import BusyError, ExistsError, NotFoundError, StateError, UnavailableError
 
 Object = dict[str, Any]
@@ -30,6 +34,7 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 )
+_AGENT: Final = f"thinpool-csi/{__version__}"
 _OK, _CREATED, _ACCEPTED, _GONE = 200, 201, 202, 410
 _ERRORS: Final = {404: NotFoundError, 409: BusyError, 422: StateError, 403: StateError}
 
@@ -61,33 +66,36 @@ class Api:
     (forbidden or invalid), or BusyError (changed meanwhile; ExistsError for a creation).
     """
 
-    def __init__(self, api_client: client.ApiClient) -> None:
-        self.client = api_client
-
-    @classmethod
-    def connect(cls, kubeconfig: str = "") -> "Api":
-        """Connect as the pod's service account, or as ``kubeconfig`` says. Raise UnavailableError."""
-        settings = client.Configuration()
-        try:
-            if kubeconfig:
-                config.load_kube_config(  # type: ignore[no-untyped-call]
-                    kubeconfig, client_configuration=settings
-                )
-            else:
-                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        except (ConfigException, OSError) as error:
-            raise UnavailableError("connect to", "the cluster", str(error), way_out="run in a pod") from error
+    def __init__(self, settings: Configuration) -> None:
+        """Connect as ``settings`` say, with none of the library's own retries."""
         settings.retries = False
-        connected = client.ApiClient(settings)
+        self.settings = settings
+        # Not the library's ApiClient: what that loads besides, to check models that nobody here uses, takes 8 MiB.
+        self.rest = RESTClientObject(settings)
         # Since 3.13 Python refuses authorities without key usage or key identifiers. Many clusters' are so, and
         # every other client takes them.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = settings.verify_ssl
-        pool = connected.rest_client.pool_manager.connection_pool_kw
+        pool = self.rest.pool_manager.connection_pool_kw
         pool["ssl_context"] = context
         # A watch is silent for minutes: only this tells that its other end is gone.
         pool["socket_options"] = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
-        return cls(connected)
+
+    @classmethod
+    def connect(cls, kubeconfig: str = "") -> "Api":
+        """Connect as the pod's service account, or as ``kubeconfig`` says. Raise UnavailableError."""
+        settings = Configuration()
+        try:
+            if kubeconfig:
+                # Only here: it knows every way to log in, and no pod needs one.
+                from kubernetes.config.kube_config import load_kube_config  # noqa: PLC0415
+
+                load_kube_config(kubeconfig, client_configuration=settings)  # type: ignore[no-untyped-call]
+            else:
+                load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError) as error:
+            raise UnavailableError("connect to", "the cluster", str(error), way_out="run in a pod") from error
+        return cls(settings)
 
     def get(self, resource: Resource, name: str) -> Object:
         """Return one object."""
@@ -182,14 +190,17 @@ class Api:
         body: Mapping[str, Any] | None,
         timeout: tuple[float, float],
     ) -> Any:  # noqa: ANN401 - urllib3's response, with preload_content=False
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": _AGENT}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
+        url = f"{self.settings.host}{path}"
+        if query:
+            url += f"?{urlencode(query, quote_via=quote)}"
         try:
-            request = self.client.param_serialize(
-                method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
-            )
-            return self.client.call_api(*request, _request_timeout=timeout).response
+            # This reads the account's token again when it is due.
+            if (account := self.settings.auth_settings().get("BearerToken")) and account["value"]:
+                headers[account["key"]] = account["value"]
+            return self.rest.request(method, url, headers, body, _request_timeout=timeout).response  # type: ignore[no-untyped-call]
         except (ApiException, ConfigException, HTTPError, OSError) as error:
             raise UnavailableError(operation, subject, f"the cluster cannot be reached: {error}") from error
 

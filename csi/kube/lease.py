@@ -94,7 +94,9 @@ class Election:
     ) -> None:
         """``begin`` and ``end`` are called when we begin and cease to lead; both return soon."""
         lock = _Lock(name, namespace, identity)  # type: ignore[no-untyped-call]
-        lock.api_instance = cast("client.CoordinationV1Api", _Timed(client.CoordinationV1Api(api.client)))
+        connection = client.ApiClient(api.settings)
+        connection.rest_client = api.rest
+        lock.api_instance = cast("client.CoordinationV1Api", _Timed(client.CoordinationV1Api(connection)))
         self._settings = electionconfig.Config(  # type: ignore[no-untyped-call]
             lock=lock,
             lease_duration=_DURATION,

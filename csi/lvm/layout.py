@@ -7,7 +7,6 @@ metadata that can grow again brings it back.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 from csi.errors import SizeError
@@ -111,6 +110,9 @@ def _metadata_reserve(metadata: Bytes, percent: int) -> Bytes:
 
 def _share(total: Bytes, percent: float) -> Bytes:
     """Return ``percent`` of ``total``, rounded down to extents as LVM rounds ``-l N%VG``."""
+    # Only here: pools are seldom made.
+    from fractions import Fraction  # noqa: PLC0415
+
     return round_down(Bytes(int(total * Fraction(str(percent)) / 100)), EXTENT)
 
 

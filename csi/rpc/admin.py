@@ -101,7 +101,7 @@ def _device(listing: Listing) -> pb.Device:
         size=device.size,
         mapped=listing.mapped,
         exclusive=listing.exclusive,
-        origin="" if device.origin is None else str(Handle(pool, device.origin)),
+        origin=device.content_source,
         group="" if device.group is None else str(GroupHandle(pool, device.group)),
         fs_type=device.fs_type or "",
         fs_state=device.fs_state,

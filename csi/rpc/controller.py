@@ -149,9 +149,9 @@ class Controller(ControllerServicer):
         """List one page of the volumes; inline volumes, the kubelet's own affair, are not among them."""
         page = Page.read("volumes", request.max_entries, request.starting_token)
         self._node.require_whole("list volumes")
-        listed, following = page.cut(self._node.volumes(), _handle)
+        listed, following = page.cut(self._node.volumes(page.after, page.size + 1), _handle)
         return pb.ListVolumesResponse(
-            entries=[pb.ListVolumesResponse.Entry(volume=messages.volume(device, self._node)) for device in listed],
+            entries=[pb.ListVolumesResponse.Entry(volume=each) for each in messages.volumes(listed, self._node)],
             next_token=following,
         )
 
@@ -223,7 +223,7 @@ class Controller(ControllerServicer):
     ) -> pb.ListSnapshotsResponse:
         """List one page of the snapshots, all or by id or by source volume; an unknown id finds nothing."""
         page = Page.read("snapshots", request.max_entries, request.starting_token)
-        listed, following = page.cut(self._snapshots(request.snapshot_id, request.source_volume_id), _handle)
+        listed, following = page.cut(self._snapshots(request.snapshot_id, request.source_volume_id, page), _handle)
         return pb.ListSnapshotsResponse(
             entries=[
                 pb.ListSnapshotsResponse.Entry(snapshot=messages.snapshot(device, self._node.name)) for device in listed
@@ -231,7 +231,7 @@ class Controller(ControllerServicer):
             next_token=following,
         )
 
-    def _snapshots(self, wanted: str, source: str) -> list[Device]:
+    def _snapshots(self, wanted: str, source: str, page: Page) -> list[Device]:
         if wanted:
             try:
                 found = [self._node.snapshot(validate.snapshot_id(wanted))]
@@ -239,7 +239,8 @@ class Controller(ControllerServicer):
                 return []
         else:
             self._node.require_whole("list snapshots")
-            found = self._node.snapshots()
+            # Of one volume's there may be any number among them.
+            found = self._node.snapshots(page.after, None if source else page.size + 1)
         return [device for device in found if messages.source_volume(device) == source] if source else found
 
     def ControllerExpandVolume(

@@ -1,7 +1,6 @@
 """Around every call: the request decoded and its sizes checked, errors turned into codes, one log line written."""
 
 import itertools
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -57,6 +56,8 @@ _ANSWERED: Final = (
     ("group", "group_snapshot", "group_snapshot_id"),
 )
 
+log = structlog.get_logger()
+
 _Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Observe = Callable[[str, str, float], None]
 """Is told of each call: its method (Service.Method), its code, and the seconds it took."""
@@ -85,16 +86,14 @@ class Requests(grpc.ServerInterceptor):
         self.observe = observe
         self.admits = admits
         self._quick = quick
-        self._lock = threading.Lock()
         self._calls: dict[str, _Handler] = {}
-        self._running = 0
+        self._running: set[int] = set()
         self._numbers = itertools.count(1)
 
     @property
     def running(self) -> int:
         """How many calls are being worked on now."""
-        with self._lock:
-            return self._running
+        return len(self._running)
 
     def intercept_service(
         self,
@@ -116,14 +115,14 @@ class Requests(grpc.ServerInterceptor):
 
     def enter(self) -> int:
         """Count a call in; return its number."""
-        with self._lock:
-            self._running += 1
-            return next(self._numbers)
+        # Neither this nor leaving takes a lock: each of these steps is one for the interpreter.
+        number = next(self._numbers)
+        self._running.add(number)
+        return number
 
-    def leave(self) -> None:
+    def leave(self, number: int) -> None:
         """Count a call out."""
-        with self._lock:
-            self._running -= 1
+        self._running.discard(number)
 
 
 class _Call:
@@ -163,7 +162,7 @@ class _Call:
             self._log("info", grpc.StatusCode.OK, started, _names(request, response))
             return response
         finally:
-            self._requests.leave()
+            self._requests.leave(number)
 
     def _read(self, raw: bytes) -> Message:
         try:
@@ -199,7 +198,6 @@ class _Call:
         seconds = time.monotonic() - started
         self._requests.observe(self._method, code.name, seconds)
         duration = round(seconds * 1000, 1)
-        log = structlog.get_logger()
         getattr(log, level)("request", method=self._method, code=code.name, duration_ms=duration, **fields)
 
 

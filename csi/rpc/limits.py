@@ -4,6 +4,8 @@ CSI 1.13, "Size Limits": 128 bytes for a string, 4 KiB for a map, unless a field
 do: the least that a plugin must take is 128 bytes, and the most that the kernel takes is PATH_MAX, 4,096 with its NUL.
 """
 
+import enum
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,21 +25,41 @@ _TOTALS: Final = frozenset({"mount_flags"})
 _ELSEWHERE: Final = frozenset({"starting_token"})
 
 
+class _Form(enum.Enum):
+    """What a field is for these limits."""
+
+    STRINGS = enum.auto()
+    MAP = enum.auto()
+    MESSAGES = enum.auto()
+    MESSAGE = enum.auto()
+    OTHER = enum.auto()
+
+
 def check(message: Message, place: str = "") -> None:
     """Refuse (InvalidRequestError) a message with a string, path, list or map beyond its limit, at any depth."""
     for field, value in message.ListFields():
-        name = f"{place}{field.name}"
-        if field.type == FieldDescriptor.TYPE_STRING:
-            _strings(field, name, value)
-        elif field.message_type is None:
-            continue
-        elif field.message_type.GetOptions().map_entry:
-            _total(name, (text for pair in value.items() for text in pair))
-        elif field.is_repeated:
+        form = _form(field)
+        if form is _Form.STRINGS:
+            _strings(field, f"{place}{field.name}", value)
+        elif form is _Form.MAP:
+            _total(f"{place}{field.name}", (text for pair in value.items() for text in pair))
+        elif form is _Form.MESSAGES:
             for number, item in enumerate(value):
-                check(item, f"{name}[{number}].")
-        else:
-            check(value, f"{name}.")
+                check(item, f"{place}{field.name}[{number}].")
+        elif form is _Form.MESSAGE:
+            check(value, f"{place}{field.name}.")
+
+
+@functools.cache
+def _form(field: FieldDescriptor) -> _Form:
+    """Return what to look at; remembered, for descriptors are slow to ask."""
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _Form.STRINGS
+    if field.message_type is None:
+        return _Form.OTHER
+    if field.message_type.GetOptions().map_entry:
+        return _Form.MAP
+    return _Form.MESSAGES if field.is_repeated else _Form.MESSAGE
 
 
 def _strings(field: FieldDescriptor, name: str, value: str | Iterable[str]) -> None:

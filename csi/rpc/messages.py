@@ -1,6 +1,6 @@
 """The driver's types written as CSI's messages."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -40,11 +40,23 @@ def volume(device: Device, node: "Node", source: pb.VolumeContentSource | None =
 
     The volume's context is always empty: its id says everything, and a context can never be changed.
     """
+    return _volume(device, source or _content_source(device, node), topology.of_node(node.name))
+
+
+def volumes(devices: Sequence[Device], node: "Node") -> list[pb.Volume]:
+    """Return volumes, each source looked for once."""
+    sources = {each.content_source: each for each in devices}
+    found = {text: _content_source(device, node) for text, device in sources.items()}
+    where = topology.of_node(node.name)
+    return [_volume(device, found[device.content_source], where) for device in devices]
+
+
+def _volume(device: Device, source: pb.VolumeContentSource | None, where: pb.Topology) -> pb.Volume:
     return pb.Volume(
         capacity_bytes=device.size,
         volume_id=str(device.handle),
-        content_source=source or _content_source(device, node),
-        accessible_topology=[topology.of_node(node.name)],
+        content_source=source,
+        accessible_topology=[where],
     )
 
 

@@ -37,7 +37,7 @@ MESSAGE: Final = 4 << 20
 """gRPC's own limit for a message that is received; 4 MiB."""
 
 _CONNECT_TIMEOUT: Final = 1.0
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE),
     ("grpc.max_concurrent_streams", CALLS),
     # The side-cars' clients ping an idle connection; that is no abuse, and a client that is gone is noticed.
@@ -60,7 +60,7 @@ class Server:
         self._threads = ThreadPoolExecutor(workers, "rpc")
         self._requests = Requests(self._quick, observe, admits)
         self.grpc_server = grpc.server(
-            self._threads, interceptors=[self._requests], options=_OPTIONS, maximum_concurrent_rpcs=calls
+            self._threads, interceptors=[self._requests], options=OPTIONS, maximum_concurrent_rpcs=calls
         )
 
     def start(self) -> None:

@@ -6,16 +6,19 @@ none of the certificates may sign others. A certificate is made anew long before
 when the other side has had time to see it; meanwhile both are accepted.
 """
 
+import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+import structlog
+
+from csi import process
+from csi.errors import DriverError
 
 NODE: Final = "thinpool-csi-node"
 CONTROLLER: Final = "thinpool-csi-controller"
@@ -28,21 +31,11 @@ _SETTLE: Final = timedelta(hours=1)
 _SKEW: Final = timedelta(hours=1)
 """By how much the other side's clock may be behind."""
 
-_COMMON_NAME: Final = 64
-"""The longest (RFC 5280, ub-common-name)."""
-# BoringSSL takes what is signed with a trusted certificate, of a CA or not, unless its key is not for signing those.
-_NO_SIGNING: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_USES: Final = {NODE: ExtendedKeyUsageOID.SERVER_AUTH, CONTROLLER: ExtendedKeyUsageOID.CLIENT_AUTH}
+_USES: Final = {NODE: "server", CONTROLLER: "client"}
+_PROGRAM: Final = os.path.join(os.path.dirname(__file__), "certificate.py")
+_DEADLINE: Final = 60.0
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -55,32 +48,12 @@ class Certificate:
 
 
 def make(name: str, now: datetime) -> Certificate:
-    """Make a key and a certificate for ``name``, NODE or CONTROLLER, that is signed by itself and may sign nothing."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    serial = x509.random_serial_number()
-    # A subject of its own: of several roots with one subject, only the first is ever looked at.
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} {serial:x}"[:_COMMON_NAME])])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_NO_SIGNING, critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([_USES[name]]), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Certificate(
-        made=now,
-        key=key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-        pem=certificate.public_bytes(serialization.Encoding.PEM),
-    )
+    """Let a key and a certificate be made for ``name``, NODE or CONTROLLER (see certificate.py). Raise CommandError."""
+    begin, end = now - _SKEW, now + _LIFE
+    argv = [sys.executable, "-IB", _PROGRAM, name, _USES[name], begin.isoformat(), end.isoformat()]
+    # The key comes over a pipe: it is in no file.
+    key, pem = json.loads(process.run(argv, deadline=_DEADLINE).stdout)
+    return Certificate(made=now, key=key.encode(), pem=pem.encode())
 
 
 class Own:
@@ -99,7 +72,12 @@ class Own:
         # The clock may have been set: what is not valid yet nobody accepts, perhaps for years.
         kept = [each for each in kept if _valid(each, now)]
         if not kept or now >= kept[-1].made + _RENEW:
-            kept.append(make(self._name, now))
+            try:
+                kept.append(make(self._name, now))
+            except DriverError as error:
+                # The next call tries again; half the life of a certificate is left for it.
+                log.warning("no new certificate", why=str(error))
+                kept = kept or list(before)
         self._certificates = tuple(kept)
         return list(before) != kept
 

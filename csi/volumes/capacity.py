@@ -8,9 +8,10 @@ data or of metadata no new volume or snapshot is made, however small; nor where 
 from dataclasses import dataclass
 from typing import Final
 
-from csi.errors import NoSpaceError, SizeError
+from csi.catalog.store import Admit
+from csi.errors import NoSpaceError, SizeError, UnavailableError
 from csi.units import MIB, SECTOR, TIB, Blocks, Bytes, block_bytes, format_size, round_down, round_up
-from csi.volumes.pool import Pool
+from csi.volumes.pool import ENDING, Pool
 from csi.volumes.reports import Capacity, PoolSpace
 
 MINIMUM: Final = Bytes(1 * MIB)
@@ -45,17 +46,17 @@ def shortages(pool: Pool, space: PoolSpace) -> list[Shortage]:
     if meta_free * 100 < share * meta_all:
         why = f"{meta_free} of {meta_all} metadata blocks are free, less than {share} %"
         found.append(Shortage("MetadataSpaceLow", why))
-    room = pool.catalog.room()
+    room = pool.catalog.room(_CATALOG_ROOM)
     if room is not None and room < _CATALOG_ROOM:
         why = f"{format_size(room)} are free for the catalog, less than {format_size(_CATALOG_ROOM)}"
         found.append(Shortage("CatalogSpaceLow", why, "delete volumes or snapshots"))
     return found
 
 
-def unpromised(pool: Pool, space: PoolSpace) -> Bytes:
-    """Return the virtual bytes that can still be promised."""
+def promisable(pool: Pool, space: PoolSpace) -> Bytes:
+    """Return the virtual bytes that all volumes together may have."""
     whole = block_bytes(space.data_total, pool.block_size) + block_bytes(space.extendable, pool.block_size)
-    return Bytes(max(0, int(whole * pool.spec.overprovision_ratio) - pool.catalog.counts().virtual))
+    return Bytes(int(whole * pool.spec.overprovision_ratio))
 
 
 def capacity(pool: Pool) -> Capacity:
@@ -64,27 +65,37 @@ def capacity(pool: Pool) -> Capacity:
     space = pool.space(status)
     if pool.guard.why or not status.healthy or shortages(pool, space) or not pool.catalog.ids_left():
         return Capacity(Bytes(0), Bytes(0), MINIMUM)
-    left = round_down(unpromised(pool, space), MIB)
+    unpromised = promisable(pool, space) - pool.catalog.counts().virtual
+    left = round_down(Bytes(max(0, unpromised)), MIB)
     return Capacity(left, Bytes(min(left, MAXIMUM)), MINIMUM)
 
 
-def require_room(pool: Pool, operation: str, subject: str, adding: Bytes) -> None:
-    """Raise NoSpaceError unless the pool may take one more device that promises ``adding`` bytes more."""
-    status = pool.healthy_status(operation, subject)
-    space = pool.space(status)
+def admission(pool: Pool, operation: str, subject: str, adding: Bytes) -> Admit:
+    """Return what the catalog asks, at the very moment, whether the pool may promise ``adding`` bytes more.
+
+    So no two requests are promised the same space. Raise NoSpaceError where there is no room for any device.
+    """
+    space = pool.space(pool.healthy_status(operation, subject))
     for short in shortages(pool, space):
         raise NoSpaceError(operation, subject, f"pool {pool.spec.name}: {short.why}", way_out=short.way_out)
-    if not adding:
-        return
-    left = unpromised(pool, space)
-    if adding > left:
-        raise NoSpaceError(
-            operation,
-            subject,
-            f"pool {pool.spec.name} can promise {format_size(left)} more at an over-provisioning ratio of"
-            f" {pool.spec.overprovision_ratio:g}, {format_size(adding)} were asked for",
-            way_out=_WAY_OUT,
-        )
+    most = promisable(pool, space)
+
+    def admit(promised: Bytes) -> None:
+        # It may have been taken out of service since the request began.
+        pool.require_open(operation, subject)
+        if pool.ending:
+            raise UnavailableError(operation, subject, f"pool {pool.spec.name}: {ENDING}", way_out="use another pool")
+        left = Bytes(max(0, most - promised))
+        if adding > left:
+            raise NoSpaceError(
+                operation,
+                subject,
+                f"pool {pool.spec.name} can promise {format_size(left)} more at an over-provisioning ratio of"
+                f" {pool.spec.overprovision_ratio:g}, {format_size(adding)} were asked for",
+                way_out=_WAY_OUT,
+            )
+
+    return admit
 
 
 def choose_size(operation: str, subject: str, required: Bytes, limit: Bytes, least: Bytes) -> Bytes:

@@ -60,23 +60,20 @@ def settle(pool: Pool, operation: str, source: Handle) -> None:
 def intend(
     pool: Pool, operation: str, name: str, drafts: Sequence[Draft], *, group: str | None = None
 ) -> tuple[list[Device], int]:
-    """Record what is to be made, if there is room for it: no two requests are promised the same space.
+    """Record what is to be made, if there is room for it.
 
     Return it and the ceiling to cover before. Raise NoSpaceError, UnavailableError.
     """
     adding = Bytes(sum(draft.size for draft in drafts if draft.kind is Kind.VOLUME))
-    with pool.promising:
-        # It may have been taken out of service since the request began.
-        pool.require_open(operation, name)
-        capacity.require_room(pool, operation, name, adding)
-        return pool.catalog.add(drafts, covered=pool.kernel_ceiling, group=group)
+    admit = capacity.admission(pool, operation, name, adding)
+    return pool.catalog.add(drafts, covered=pool.kernel_ceiling, group=group, admit=admit)
 
 
 def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
     """Make the device that ``draft`` describes as a snapshot of ``source``, whose turn the caller holds."""
     origin = pool.device(source.handle.thin)
     if not is_live(origin):
-        return _cut_at_rest(pool, operation, draft)
+        return make_at_rest(pool, operation, draft)
     (device,), ceiling = intend(pool, operation, draft.name or "", [replace(draft, state=State.CUTTING)])
     hit("cut.after-intent")
     with taken_back(pool, [device]):
@@ -85,9 +82,10 @@ def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
         with pool.frozen(operation, [origin]):
             hit("cut.frozen")
             now = time.time_ns()
-            make(pool, device)
+            make(pool, device, confirm=False)
             hit("cut.after-message")
         hit("cut.after-thaw")
+        pool.thin.confirm(f"create_snap {device.handle.thin}")
         device, ceiling = pool.catalog.snapshot_cut(device, now, covered=pool.kernel_ceiling)
     hit("cut.after-record")
     # No part of the making: it is whole and recorded. An error here is answered, and the retry finds it.
@@ -96,7 +94,8 @@ def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
     return device
 
 
-def _cut_at_rest(pool: Pool, operation: str, draft: Draft) -> Device:
+def make_at_rest(pool: Pool, operation: str, draft: Draft) -> Device:
+    """Make the device that ``draft`` describes, blank or as a snapshot of what nobody writes to."""
     (device,), ceiling = intend(pool, operation, draft.name or "", [replace(draft, state=State.CREATING)])
     hit("create.after-intent")
     with taken_back(pool, [device]):
@@ -104,14 +103,15 @@ def _cut_at_rest(pool: Pool, operation: str, draft: Draft) -> Device:
         hit("create.after-reserve")
         make(pool, device)
         hit("create.after-message")
-        # Not durable: found in the pool, a device of this state is whole, and recovery says the same.
-        device = pool.catalog.ready(device, durable=False)
+        device = pool.catalog.ready(device)
     hit("create.after-outcome")
     return device
 
 
-def make(pool: Pool, device: Device) -> None:
+def make(pool: Pool, device: Device, *, confirm: bool = True) -> None:
     """Send the message that makes a recorded device, blank or from its origin.
+
+    Without ``confirm`` the caller looks afterwards whether the pool has kept it (``ThinPool.confirm``).
 
     No id is handed out twice. So one that is taken is data that the catalog does not know: it is quarantined, never
     taken back, and the pool takes no more changes. Raise UnavailableError then.
@@ -121,7 +121,7 @@ def make(pool: Pool, device: Device) -> None:
         if device.origin is None:
             pool.thin.create_thin(thin)
         else:
-            pool.thin.create_snap(thin, device.origin)
+            pool.thin.create_snap(thin, device.origin, confirm=confirm)
     except KernelError as error:
         if error.errno != errno.EEXIST:
             raise

@@ -2,7 +2,7 @@
 
 from csi.errors import DriverError, StateError
 from csi.failpoint import hit
-from csi.model import Kind
+from csi.model import Handle, Kind
 from csi.volumes import mounts, staging, volume
 from csi.volumes.pool import PATIENCE, Pool
 from csi.volumes.requests import Access, VolumeRequest
@@ -22,9 +22,7 @@ def publish(pool: Pool, target: str, request: VolumeRequest, access: Access) -> 
         thin = pool.device(device.handle.thin)
         try:
             with pool.claims.claim(operation, device.handle):
-                info = thin.info()
-                elsewhere = mounts.elsewhere(info, pool.root.mounted(target)) if info is not None else []
-                if elsewhere:
+                if elsewhere := _elsewhere(pool, device.handle, target):
                     raise StateError(operation, request.name, f"it is published at {elsewhere[0]} already")
                 staging.mount_volume(pool, device, target, access, create=True)
         except DriverError:
@@ -44,6 +42,9 @@ def unpublish(pool: Pool, volume_id: str, target: str) -> bool:
         if device is None:
             return False
         with pool.claims.claim(operation, device.handle):
+            if elsewhere := _elsewhere(pool, device.handle, target):
+                # It could not be deleted, so it stays here too.
+                raise StateError(operation, volume_id, f"it is also at {elsewhere[0]}", way_out="unmount it there")
             staging.take_away(pool, device.handle, target)
             hit("ephemeral.after-unmount")
             with pool.turns.turn(operation, device.handle.thin, patience=PATIENCE):
@@ -51,3 +52,29 @@ def unpublish(pool: Pool, volume_id: str, target: str) -> bool:
             hit("ephemeral.after-deactivate")
         volume.delete(pool, [device.handle], Kind.VOLUME, operation)
     return True
+
+
+def leave(pool: Pool, volume_id: str, target: str) -> bool:
+    """Unmount what a rebuild of the catalog has put into quarantine from ``target``; return whether it was there.
+
+    Whose it was nobody knows any more, and it keeps what it holds.
+    """
+    operation = "unpublish ephemeral volume"
+    with pool.claims.claim(operation, ("ephemeral", volume_id), target):
+        there = pool.root.mounted(target)
+        for device in pool.catalog.devices(kind=Kind.QUARANTINED):
+            thin = pool.device(device.handle.thin)
+            info = thin.info()
+            if there is None or info is None or not there.is_of(info.path):
+                continue
+            staging.take_away(pool, device.handle, target)
+            with pool.turns.turn(operation, device.handle.thin, patience=PATIENCE):
+                thin.deactivate()
+            return True
+    return False
+
+
+def _elsewhere(pool: Pool, handle: Handle, target: str) -> list[str]:
+    """Return where the volume is mounted besides ``target``."""
+    info = pool.device(handle.thin).info()
+    return mounts.elsewhere(info, pool.root.mounted(target)) if info is not None else []

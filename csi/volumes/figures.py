@@ -61,6 +61,7 @@ def _pool_report(pool: Pool) -> PoolReport:
         ballast=sentinel.ballast(pool),
         volumes=counts.volumes,
         snapshots=counts.snapshots,
+        templates=counts.templates,
         deferred_deletions=counts.deleting,
         quarantined=counts.quarantined,
         conditions=tuple(health.pool_conditions(pool)),
@@ -75,7 +76,7 @@ def listing(pool: Pool, kind: Kind) -> list[Listing]:
         # A pool that takes no messages (read-only, failed) keeps its figures; the rest is still worth telling.
         mappings = {}
     found = []
-    for device in pool.catalog.devices(kind=kind):
+    for device in pool.catalog.each(kind=kind):
         if device.state is State.DELETING:
             continue
         mapping = mappings.get(device.handle.thin)
@@ -94,7 +95,7 @@ def listing(pool: Pool, kind: Kind) -> list[Listing]:
 def in_use(pool: Pool) -> list[Listing]:
     """Return the pool's volumes, and of those that are active what they map: that costs no look at the metadata."""
     found = []
-    for device in pool.catalog.devices(kind=Kind.VOLUME):
+    for device in pool.catalog.each(kind=Kind.VOLUME):
         if device.state is not State.READY:
             continue
         try:
@@ -146,6 +147,7 @@ def closed_report(spec: PoolSpec, condition: Condition, pool_id: PoolId | None =
         ballast=none,
         volumes=0,
         snapshots=0,
+        templates=0,
         deferred_deletions=0,
         quarantined=0,
         conditions=(condition,),

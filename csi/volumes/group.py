@@ -57,11 +57,12 @@ def create(pool: Pool, name: str, handles: Sequence[Handle]) -> Group:
                 hit("group.frozen")
                 now = time.time_ns()
                 for place, member in enumerate(members):
-                    make(pool, member)
+                    make(pool, member, confirm=False)
                     if place == len(members) // 2:
                         hit("group.half-cut")
                 hit("group.after-messages")
             hit("group.after-thaw")
+            pool.thin.confirm(f"create_snap {members[-1].handle.thin}")
             group_id = members[0].group
             assert group_id is not None, "the catalog gave the members their group"  # noqa: S101 - narrows the type
             group, ceiling = pool.catalog.group_cut(group_id, now, covered=pool.kernel_ceiling)

@@ -54,7 +54,8 @@ class Turns:
         try:
             for each in sorted(set(objects), key=str):
                 lock = self._enter(each)
-                if not lock.acquire(timeout=patience):
+                # A lock that is free is taken without a look at the clock.
+                if not lock.acquire(blocking=False) and not lock.acquire(timeout=patience):
                     self._leave(each)
                     raise BusyError(
                         operation, str(each), f"still in use after {patience:g} s", way_out="send it again later"

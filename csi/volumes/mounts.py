@@ -6,9 +6,7 @@ from csi.fs import mountinfo
 
 def anywhere(info: Info) -> list[str]:
     """Return every path at which the device's file system is mounted or its node is bound."""
-    listed = mountinfo.mounts()
-    found = (*mountinfo.of_device(info.path, listed), *mountinfo.of_node(info.path, listed))
-    return [mount.mount_point for mount in found]
+    return [mount.mount_point for mount in mountinfo.users(info.path)]
 
 
 def elsewhere(info: Info, *known: mountinfo.Mount | None) -> list[str]:

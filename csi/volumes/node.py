@@ -6,6 +6,7 @@ Everything above (CSI, the command line) talks to this class and knows neither c
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ from csi.errors import (
     UnavailableError,
 )
 from csi.fs.usage import Usage
-from csi.model import Claim, Device, Group, GroupHandle, Handle, Kind, PoolId, State
+from csi.model import SENTINEL, Claim, Device, Group, GroupHandle, Handle, Kind, PoolId, State
 from csi.settings import PoolSpec
 from csi.units import Bytes
 from csi.volumes import capacity, ephemeral, figures, group, health, mounts, recovery, snapshot, staging, volume
@@ -131,9 +132,9 @@ class Node:
                 operation, self.name, f"pool {', '.join(missing)} is not open", way_out="see 'thinpool-csi info'"
             )
 
-    def volumes(self) -> list[Device]:
-        """Return all volumes, by handle."""
-        return self._all(Kind.VOLUME)
+    def volumes(self, after: Handle | None = None, most: int | None = None) -> list[Device]:
+        """Return all volumes by handle, or those above ``after``, up to ``most``."""
+        return self._listed(Kind.VOLUME, after, most)
 
     def published(self, handle: Handle) -> bool:
         """Tell whether the volume is staged or published here."""
@@ -179,9 +180,9 @@ class Node:
         """Return a snapshot. Raise NotFoundError."""
         return self._device("get snapshot", handle, Kind.SNAPSHOT)
 
-    def snapshots(self) -> list[Device]:
-        """Return all snapshots, by handle; of a group only once all of it is cut."""
-        return self._all(Kind.SNAPSHOT)
+    def snapshots(self, after: Handle | None = None, most: int | None = None) -> list[Device]:
+        """Return all snapshots by handle, of a group only once all of it is cut; or those above ``after``, likewise."""
+        return self._listed(Kind.SNAPSHOT, after, most)
 
     def create_group(self, name: str, sources: Sequence[Handle]) -> Group:
         """Cut several volumes of one pool at one point in time. Raise StateError, which names those of other pools."""
@@ -237,10 +238,15 @@ class Node:
                 raise NotFoundError(operation, volume_id[:200], "no such volume")
             for pool in self.pools.values():
                 pool.require_open(operation, volume_id)
-            # Deleted by an earlier call whose answer was lost; what it left of the target is empty.
             for pool in self.pools.values():
-                if pool.root.mounted(target) is None:
-                    pool.root.remove(target)
+                if ephemeral.leave(pool, volume_id, target):
+                    return
+            for pool in self.pools.values():
+                if there := pool.root.mounted(target):
+                    why = f"{there.source} is mounted there, not {volume_id}"
+                    raise StateError(operation, target, why, way_out="unmount it by hand")
+                # Deleted by an earlier call whose answer was lost; what it left of the target is empty.
+                pool.root.remove(target)
 
     def publish_ephemeral(
         self, volume_id: str, target: str, request: VolumeRequest, access: Access, *, readonly: bool
@@ -377,16 +383,17 @@ class Node:
             raise self.wanted.get(operation, handle.pool, str(handle)).not_found(operation, handle, str(kind))
         return device
 
-    def _all(self, kind: Kind) -> list[Device]:
+    def _listed(self, kind: Kind, after: Handle | None, most: int | None) -> list[Device]:
         shown = (State.READY, State.LOST)
         for pool in self.pools.values():
             pool.require_answering("list", f"{kind}s")
-        return sorted(
-            (
-                device
-                for pool in self.pools.values()
-                for device in pool.catalog.devices(kind=kind)
-                if device.state in shown and not device.ephemeral
-            ),
-            key=lambda device: device.handle,
+        found = (
+            device
+            for pool in sorted(self.pools.values(), key=lambda pool: pool.id)
+            if after is None or pool.id >= after.pool
+            for device in pool.catalog.each(
+                kind=kind, after=after.thin if after is not None and pool.id == after.pool else SENTINEL
+            )
+            if device.state in shown and not device.ephemeral
         )
+        return list(islice(found, most))

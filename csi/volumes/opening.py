@@ -25,10 +25,10 @@ from csi.fs.options import Options
 from csi.fs.paths import Root
 from csi.lvm import layout
 from csi.lvm.pool_group import PoolGroup
-from csi.model import SENTINEL, Claim, FsType, State
+from csi.model import SENTINEL, Claim, FsType, Kind, State
 from csi.settings import Mode, PoolSpec
 from csi.volumes import health, recovery, sentinel
-from csi.volumes.pool import Guard, Pool
+from csi.volumes.pool import ENDING, Guard, Pool
 
 _REBUILD: Final = "volumes wait; put the catalog back, or run 'thinpool-csi check --rebuild'"
 
@@ -115,19 +115,30 @@ def remove_pool(pool: Pool) -> None:
     that the catalog does not know.
     """
     operation, name = "remove pool", pool.spec.name
-    with pool.promising:
-        # Nothing is promised in it from here on.
-        pool.require_open(operation, name)
-        left = len(pool.catalog.devices())
-        present = metadata.thin_ids(pool.thin) - {SENTINEL}
-        if left or present:
-            most = max(left, len(present))
-            why = f"it holds {most} volumes and snapshots (those that wait for their deletion included)"
-            raise StateError(operation, name, why, way_out="delete them first")
-        pool.guard = Guard("it is being removed from its disks", "use another pool")
+    pool.require_open(operation, name)
+    # Nothing more is let in: what was, is in the catalog now.
+    pool.ending = True
+    try:
+        _require_empty(pool, operation)
+    except BaseException:
+        pool.ending = False
+        raise
+    pool.guard = Guard(ENDING, "use another pool")
     log.warning("pool is removed from its disks", pool=name, id=pool.id, devices=pool.group.devices)
     _take_out(pool)
     pool.group.remove()
+
+
+def _require_empty(pool: Pool, operation: str) -> None:
+    rows = pool.catalog.devices()
+    # Templates are nobody's.
+    templates = {row.handle.thin for row in rows if row.kind is Kind.TEMPLATE}
+    left = len(rows) - len(templates)
+    present = metadata.thin_ids(pool.thin) - {SENTINEL} - templates
+    if left or present:
+        most = max(left, len(present))
+        why = f"it holds {most} volumes and snapshots (those that wait for their deletion included)"
+        raise StateError(operation, pool.spec.name, why, way_out="delete them first")
 
 
 def _take_out(pool: Pool) -> None:

@@ -22,6 +22,7 @@ from csi.units import MIB, Blocks, Bytes, block_bytes, blocks_up
 from csi.volumes.locks import Claims, Turns
 from csi.volumes.pulse import Pulse, read_first
 from csi.volumes.reports import PoolSpace
+from csi.volumes.templates import Templates
 
 # Longer than any freeze (2 s) many times over: 50 clones of one mounted volume wait for each other here.
 PATIENCE: Final = 20.0
@@ -38,6 +39,9 @@ _LEAVING: Final = 16
 REBUILD: Final = "volumes that are known go on; run 'thinpool-csi check', read it, then 'thinpool-csi check --rebuild'"
 """The way out where catalog and pool disagree."""
 
+
+ENDING: Final = "it is being removed from its disks"
+"""Why a pool takes no changes at its end."""
 
 LOOK_FOR_DISK: Final = "look at the kernel's log and the disks; all goes on when they answer"
 """The way out where a disk hangs."""
@@ -75,12 +79,13 @@ class Pool:
     kernel_ceiling: int
     """The transaction id that the kernel's superblock has: ids below it are reserved."""
     guard: Guard = field(default_factory=Guard)
+    ending: bool = False
+    """Nothing new is let in, for it is to be removed from its disks."""
     claims: Claims = field(default_factory=Claims)
     turns: Turns = field(default_factory=Turns)
+    templates: Templates = field(default_factory=Templates)
     freezing: threading.Lock = field(default_factory=threading.Lock)
     """Held by a freeze and by an extension, which must never meet."""
-    promising: threading.Lock = field(default_factory=threading.Lock)
-    """Held from the look at what is left until it is taken."""
     leaving: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LEAVING))
     """Held by each deletion that waits for its volume to be unstaged."""
     reclaim_wanted: threading.Event = field(default_factory=threading.Event)
@@ -115,6 +120,8 @@ class Pool:
     def follow(self, spec: PoolSpec) -> None:
         """Serve with the changed fields of ``spec`` from now on; what of them LVM must know, the monitor tells it."""
         self.spec = self.group.spec = spec
+        # They may be switched off.
+        self.reclaim_wanted.set()
 
     def device(self, thin: ThinId) -> ThinDevice:
         """Return the thin device with this id, active or not."""
@@ -146,7 +153,7 @@ class Pool:
             raise UnavailableError(operation, subject, self.guard.why, way_out=self.guard.way_out)
 
     def empty(self) -> bool:
-        """Tell whether the catalog knows nothing in it, what waits for its deletion included."""
+        """Tell whether the catalog knows nothing but templates in it, what waits for its deletion included."""
         counts = self.catalog.counts()
         return not (counts.volumes or counts.snapshots or counts.deleting or counts.quarantined)
 

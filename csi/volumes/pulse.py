@@ -32,9 +32,11 @@ class Pulse:
 
     def hangs(self) -> float:
         """Return for how many seconds it has not answered; 0 if it answers, which is waited for at most 5 s."""
+        if self._fresh():
+            return 0.0
         with self._lock:
             if self._done.is_set():
-                if time.monotonic() - self._ended < _FRESH:
+                if self._fresh():
                     return 0.0
                 self._done.clear()
                 self._begun = time.monotonic()
@@ -53,6 +55,9 @@ class Pulse:
     def trouble(self) -> DriverError | None:
         """What was found when it answered last."""
         return self._trouble
+
+    def _fresh(self) -> bool:
+        return self._done.is_set() and time.monotonic() - self._ended < _FRESH
 
     def _ask(self) -> None:
         trouble: DriverError | None = None

@@ -13,6 +13,7 @@ import structlog
 from csi.errors import DriverError, KernelError
 from csi.failpoint import hit
 from csi.model import Device, ThinId
+from csi.volumes import template
 from csi.volumes.discarding import discard
 from csi.volumes.pool import PATIENCE, Pool
 
@@ -28,6 +29,8 @@ def reclaim(pool: Pool, stop: threading.Event) -> int:
     """
     done = 0
     failed: set[ThinId] = set()
+    if not pool.guard.why:
+        template.drop_spare(pool)
     while not stop.is_set() and not pool.guard.why:
         rows = pool.catalog.deleting(_BATCH + len(failed))
         waiting = [device for device in rows if device.handle.thin not in failed]

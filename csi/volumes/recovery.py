@@ -9,7 +9,7 @@ import structlog
 from csi.dm import metadata
 from csi.errors import DriverError, InvalidRequestError, KernelError, UnavailableError
 from csi.failpoint import hit
-from csi.model import SENTINEL, Claim, Device, FsState, Handle, State, ThinId
+from csi.model import SENTINEL, Claim, Device, FsState, Handle, Kind, State, ThinId
 from csi.units import Bytes, round_up, sector_bytes
 from csi.volumes.pool import PATIENCE, REBUILD, Guard, Pool
 from csi.volumes.reports import Finding
@@ -52,12 +52,25 @@ def recover(pool: Pool) -> None:
     for device in pool.catalog.devices(state=State.CREATING):
         _finish(pool, device, there=device.handle.thin in present)
     hit("recover.after-volumes")
-    for device in pool.catalog.devices(state=State.READY):
-        if device.ephemeral and device.fs_state in (FsState.UNFORMATTED, FsState.FORMATTING):
+    for device in pool.catalog.each(state=State.READY):
+        if device.ephemeral and device.fs_state in (FsState.UNFORMATTED, FsState.FORMATTING, FsState.FRESH):
             log.info("ephemeral volume taken back", volume=str(device.handle))
             # It may be active, and a mkfs that outlived the crash still at work on it: giving back waits for that.
             pool.catalog.delete([device])
+    _find_templates(pool, present)
     pool.reclaim_wanted.set()
+
+
+def _find_templates(pool: Pool, present: set[ThinId]) -> None:
+    """Take up the templates that are there. One that is not is no loss: the next volume of its shape makes another."""
+    found = []
+    for device in pool.catalog.devices(kind=Kind.TEMPLATE, state=State.READY):
+        if device.handle.thin in present:
+            found.append(device)
+        else:
+            pool.catalog.forget(device)
+    if needless := pool.templates.fill(found):
+        pool.catalog.delete(needless)
 
 
 def _finish(pool: Pool, device: Device, *, there: bool) -> None:
@@ -71,7 +84,7 @@ def _finish(pool: Pool, device: Device, *, there: bool) -> None:
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
-    pool.catalog.ready(device, durable=False)
+    pool.catalog.ready(device)
     log.info("volume finished", volume=str(device.handle))
 
 
@@ -79,9 +92,12 @@ def examine(pool: Pool, present: set[ThinId]) -> Guard:
     """Compare the catalog with the thin devices that are ``present``; change nothing."""
     ceiling, covered = pool.catalog.ceiling()
     number = pool.thin.status().transaction_id
-    rows = {device.handle.thin: device for device in pool.catalog.devices()}
-    unknown = frozenset(present - rows.keys())
-    missing = frozenset(thin for thin, device in rows.items() if thin not in present and device.state is State.READY)
+    known, missing = set(), set()
+    for device in pool.catalog.each():
+        known.add(device.handle.thin)
+        if device.handle.thin not in present and device.state is State.READY and device.kind is not Kind.TEMPLATE:
+            missing.add(device.handle.thin)
+    unknown = present - known
     why = ""
     if number > ceiling:
         why = f"the catalog is older than the pool (ids up to {number} are taken, it knows {ceiling})"
@@ -93,14 +109,14 @@ def examine(pool: Pool, present: set[ThinId]) -> Guard:
         why = f"the pool has {len(unknown)} devices that the catalog does not know"
     elif missing:
         why = f"the catalog knows {len(missing)} devices that the pool does not have"
-    return Guard(why, REBUILD if why else "", missing, unknown)
+    return Guard(why, REBUILD if why else "", frozenset(missing), frozenset(unknown))
 
 
 def findings(pool: Pool) -> list[Finding]:
     """Return every disagreement between catalog and pool, without changing anything."""
     # What is made or given back while we look is in one list and not in the other, rightly: so what the catalog knew
     # before or knows after is not unknown, and what it knew both before and after is missing only if it is ready.
-    before = {device.handle.thin for device in pool.catalog.devices()}
+    before = {device.handle.thin for device in pool.catalog.each()}
     found = [Finding(pool.spec.name, "pool", pool.guard.why)] if pool.guard.why else []
     try:
         present = _present(pool)
@@ -141,6 +157,7 @@ def rebuild(pool: Pool, claims: Sequence[Claim] = ()) -> list[str]:
     hit("rebuild.after-transaction-id")
     pool.kernel_ceiling = above
     pool.catalog.begin_at(above)
+    pool.templates.fill(())
     pool.guard = Guard()
     pool.reclaim_wanted.set()
     return said

@@ -31,7 +31,7 @@ from csi.errors import (
 from csi.failpoint import hit
 from csi.lvm.disks import select
 from csi.lvm.pool_group import PoolGroup
-from csi.model import SENTINEL, Device, Handle, State, ThinId
+from csi.model import SENTINEL, Device, Handle, Kind, State, ThinId
 from csi.settings import Mode, PoolSpec
 from csi.units import Blocks, Bytes
 from csi.volumes.opening import Place, copy_catalog, mount_catalog, turn_to_open, unmount_catalog
@@ -262,7 +262,7 @@ class _Repair:
 
     def _said(self, way: Way, kept: Mapping[ThinId, int], described: Mapping[ThinId, int]) -> Repaired:
         rows = self._rows.devices
-        wanted = {thin for thin, row in rows.items() if row.state is State.READY}
+        wanted = {thin for thin, row in rows.items() if row.state is State.READY and row.kind is not Kind.TEMPLATE}
         # What the catalog does not know may be somebody's; what waits for its deletion is not.
         wanted |= {thin for thin in described if thin not in rows}
         lost = sorted(wanted - kept.keys() - {SENTINEL})

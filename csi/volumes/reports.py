@@ -79,6 +79,8 @@ class PoolReport:
     ballast: Bytes
     volumes: int
     snapshots: int
+    templates: int
+    """Fresh file systems that new volumes begin as."""
     deferred_deletions: int
     quarantined: int
     conditions: tuple[Condition, ...] = ()

@@ -6,10 +6,12 @@ remembered, so that every call can be repeated after a crash or a reboot.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
+from csi.catalog.claiming import stranger
 from csi.dm import block
 from csi.dm.ioctl import Info
 from csi.errors import (
@@ -79,8 +81,6 @@ def mount_volume(pool: Pool, device: Device, path: str, access: Access, *, creat
                 device_path = _activate(pool, device)
                 if there is None and not mountinfo.of_device(device_path):
                     prepare(pool, device, device_path)
-                    if fs_type is FsType.EXT4:
-                        check.fsck(device_path, fs_type)
             if there is None:
                 mount.mount(device_path, place, fs_type, options)
                 hit("stage.after-mount")
@@ -287,6 +287,8 @@ def _grow(pool: Pool, path: str, device_path: str, fs_type: FsType) -> None:
 
 def _volume(pool: Pool, operation: str, handle: Handle) -> Device:
     device = pool.catalog.device(handle.thin)
+    if device is None or device.kind is Kind.QUARANTINED:
+        device = _in_use(pool, handle) or device
     if device is None or device.kind is not Kind.VOLUME or device.state is State.DELETING:
         raise pool.not_found(operation, handle, "volume")
     if device.state in (State.CREATING, State.CUTTING):
@@ -296,6 +298,19 @@ def _volume(pool: Pool, operation: str, handle: Handle) -> Device:
             operation, str(handle), "the pool does not have it any more", way_out="restore it from a backup"
         )
     return device
+
+
+def _in_use(pool: Pool, handle: Handle) -> Device | None:
+    """Return what the kernel knows of a volume that the catalog lost, if it is mounted or bound somewhere.
+
+    We alone mount and bind, and volumes alone: it can be used on as it is.
+    """
+    info = pool.device(handle.thin).info()
+    if info is None or not info.has_live_table or not mounts.anywhere(info):
+        return None
+    kinds = {there.fs_type for there in mountinfo.of_device(info.path)}
+    fs_type = next((kind for kind in FsType if kind in kinds), None)
+    return replace(stranger(handle, block.size(info.path)), kind=Kind.VOLUME, fs_type=fs_type)
 
 
 def _require_fit(device: Device, access: Access, operation: str) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from csi.catalog.row import Draft
@@ -10,8 +11,8 @@ from csi.failpoint import hit
 from csi.fs import mkfs
 from csi.model import Device, FsState, FsType, Handle, Kind, State
 from csi.units import Bytes
-from csi.volumes import capacity, mounts
-from csi.volumes.cutting import cut_one, intend, made_before, make, settle, source_of, taken_back
+from csi.volumes import capacity, mounts, template
+from csi.volumes.cutting import cut_one, made_before, make_at_rest, settle, source_of
 from csi.volumes.pool import PATIENCE, Pool
 from csi.volumes.requests import VolumeRequest
 
@@ -56,17 +57,10 @@ def _blank(pool: Pool, request: VolumeRequest) -> Device:
         mkfs_profile=request.mkfs_profile,
         ephemeral=request.ephemeral,
     )
-    (device,), ceiling = intend(pool, _CREATE, request.name, [draft])
-    hit("create.after-intent")
-    with taken_back(pool, [device]):
-        pool.cover(ceiling)
-        hit("create.after-reserve")
-        make(pool, device)
-        hit("create.after-message")
-        # Not durable: with the intent on disk, recovery comes to the same end.
-        device = pool.catalog.ready(device, durable=False)
-    hit("create.after-outcome")
-    return device
+    with pool.templates.using(template.shape(pool, fs_type, size, request.mkfs_profile)) as fresh:
+        if fresh is not None:
+            draft = replace(draft, origin=fresh.handle.thin, fs_state=FsState.FRESH, fs_unique=False)
+        return make_at_rest(pool, _CREATE, draft)
 
 
 def _copy(pool: Pool, request: VolumeRequest, handle: Handle) -> Device:
@@ -106,7 +100,7 @@ def _copied_fs(request: VolumeRequest, source: Device) -> tuple[FsState, FsType 
         return FsState.NONE, None
     if source.fs_state in _NOBODYS:
         return source.fs_state, request.fs_type or source.fs_type
-    if source.fs_state is FsState.FORMATTED:
+    if source.fs_state in (FsState.FORMATTED, FsState.FRESH):
         if request.fs_type not in (None, source.fs_type):
             raise InvalidRequestError(
                 _CREATE,
@@ -114,7 +108,7 @@ def _copied_fs(request: VolumeRequest, source: Device) -> tuple[FsState, FsType 
                 f"its source has {source.fs_type}, {request.fs_type} was asked for",
                 way_out="use a StorageClass with the file system of the source",
             )
-        return FsState.FORMATTED, source.fs_type
+        return source.fs_state, source.fs_type
     # What a raw block source holds is not known to us: it is mounted if it is what was asked for, never formatted.
     return FsState.UNKNOWN, request.fs_type or source.fs_type or FsType.EXT4
 
@@ -162,9 +156,8 @@ def grow(pool: Pool, handle: Handle, required: Bytes, limit: Bytes) -> Device:
             pool.require_open(operation, str(handle))
             least = Bytes(max(device.size, mkfs.minimum_grown(device.fs_type)))
             size = capacity.choose_size(operation, str(handle), required, limit, least)
-            with pool.promising:
-                capacity.require_room(pool, operation, str(handle), Bytes(size - device.size))
-                device, ceiling = pool.catalog.grow(device, size, covered=pool.kernel_ceiling)
+            admit = capacity.admission(pool, operation, str(handle), Bytes(size - device.size))
+            device, ceiling = pool.catalog.grow(device, size, covered=pool.kernel_ceiling, admit=admit)
             hit("grow.after-intent")
             pool.cover(ceiling)
             hit("grow.after-reserve")

@@ -22,8 +22,8 @@ _POOLS: Final = yaml.safe_load("""
   spec:
     {mode: direct-lvm, devices: [/dev/disk/by-id/nvme-*], force: true, thinpPercent: 90, thinpMetaPercent: 0.5,
      autoextend: {threshold: 70, percent: 10}, blockSize: 128Ki, minFreeSpacePercent: 5, overprovisionRatio: 1.5,
-     defaultVolumeSize: 10737418240, whenFull: error, trim: "off", adopt: [abcdefghij], nodeSelector: {disk: "1"},
-     removalPolicy: delete}
+     defaultVolumeSize: 10737418240, whenFull: error, trim: "off", templates: false, adopt: [abcdefghij],
+     nodeSelector: {disk: "1"}, removalPolicy: delete}
 - name: "12"
   spec:
     deviceSelector: {minSize: 1Gi, maxSize: 2.5T, rotational: false, model: ACME*}

@@ -98,6 +98,7 @@ def test_a_wrong_value_is_refused_by_name(given: Object, said: str) -> None:
         ({"device": []}, "'/pools/0/spec': additional properties 'device' not allowed"),
         ({"devices": ["sdb"]}, "'/pools/0/spec/devices/0': 'sdb' does not match"),
         ({"trim": False}, "'/pools/0/spec/trim': got boolean, want string"),
+        ({"templates": "off"}, "'/pools/0/spec/templates': got string, want boolean"),
         ({"blockSize": "64K"}, "'/pools/0/spec/blockSize': '64K' does not match"),
         ({"thinpPercent": 100}, "'/pools/0/spec/thinpPercent': maximum: got 100, want 99.5"),
         ({"autoextend": {"threshold": 20}}, "'/pools/0/spec/autoextend/threshold': minimum: got 20, want 50"),

@@ -26,5 +26,10 @@ def rounds(short: int) -> Rounds:
     """Return ``short`` as many times as ROUNDS says; say what repeats this run."""
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     count = short * FACTOR
-    sys.stderr.write(f"SEED={seed} ROUNDS={FACTOR}: {count} times\n")
+    tell(f"SEED={seed} ROUNDS={FACTOR}: {count} times")
     return Rounds(count, seed)
+
+
+def tell(text: str) -> None:
+    """Say what was counted or measured. tests.tools.suite shows these lines of a job that succeeded."""
+    sys.stderr.write(f"| {text}\n")

@@ -31,8 +31,8 @@ _HOST_LIMIT: Final = 1200.0
 _CLUSTER_LIMIT: Final = 3300.0
 _FAULTS: Final = "tests/faults"
 _FAULTS_ON_HOST: Final = (f"{_FAULTS}/crash", f"{_FAULTS}/parsers")
-_FAULTS_LIMIT: Final = 6 * 3600.0
-"""Of the long form."""
+_TOLD: Final = "| "
+"""How a line of a test begins that is shown also when it has passed (tests.faults.rounds)."""
 _GRACE: Final = 60.0
 """What a guest may need beyond its deadline to be cleaned away."""
 
@@ -115,6 +115,8 @@ class Suite:
         with self._lock:
             if status == 0:
                 print(f"ok    {job.name} ({seconds:.0f} s) {last[:160]}", flush=True)
+                told = (line.lstrip(".") for line in text.splitlines())
+                print("".join(f"      {line}\n" for line in told if line.startswith(_TOLD)), end="", flush=True)
                 return
             self._failed.append(job.name)
             why = "ran out of time" if status is None else f"exit status {status}"
@@ -203,7 +205,7 @@ def _sanity(paths: Sequence[str], *, host: bool) -> list[Job]:
 
 def _faults(paths: Sequence[str], *, host: bool) -> list[Job]:
     handed_on = [name for name in ("ROUNDS", "SEED") if name in os.environ]
-    limit = _FAULTS_LIMIT if "ROUNDS" in os.environ else _HOST_LIMIT
+    limit = _HOST_LIMIT * int(os.environ.get("ROUNDS") or 1)
     jobs = []
     with os.scandir(os.path.join(ROOT, _FAULTS)) as entries:
         directories = sorted(f"{_FAULTS}/{entry.name}" for entry in entries if entry.is_dir())
@@ -212,7 +214,8 @@ def _faults(paths: Sequence[str], *, host: bool) -> list[Job]:
             jobs.append(_pytest(path, limit=limit))
         elif _test_files(path):
             jobs += jobs_below(path, host=host, environment=handed_on, limit=limit)
-    return jobs
+    # They say their seeds and what they count.
+    return [replace(job, argv=(*job.argv, "-s", "-q")) for job in jobs]
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Final
 
 import hypothesis
 import pytest
-from kubernetes import client
+from kubernetes.client.configuration import Configuration
 
 from csi.kube.api import Api
 from tests.unit.kube.fake import FakeApi
@@ -51,8 +51,6 @@ def fake_api() -> Iterator[FakeApi]:
 
 @pytest.fixture
 def api(fake_api: FakeApi) -> Iterator[Api]:
-    settings = client.Configuration(host=f"http://127.0.0.1:{fake_api.server.server_port}")
-    settings.retries = False
-    made = client.ApiClient(settings)
-    yield Api(made)
-    made.rest_client.pool_manager.clear()
+    made = Api(Configuration(host=f"http://127.0.0.1:{fake_api.server.server_port}"))
+    yield made
+    made.rest.close()

@@ -2,7 +2,6 @@
 
 import os
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from csi.errors import DriverError, NotFoundError, StateError, UnavailableError
 from csi.kube.claims import claims
 from csi.model import DRIVER, Device, Handle, Kind
 from csi.units import MIB, Bytes
-from tests.faults.rounds import FACTOR, rounds
+from tests.faults.rounds import FACTOR, rounds, tell
 from tests.kernel.volumes.conftest import MakeServed
 from tests.kernel.volumes.served import Served
 
@@ -133,7 +132,7 @@ def test_what_the_cluster_names_comes_back_and_no_old_handle_reaches_a_new_volum
     data.write_bytes(b"before")
     ever: set[Handle] = {keeper.handle}
     for number, way in enumerate(ways):
-        sys.stderr.write(f"round {number}: {way.__name__}\n")
+        tell(f"round {number}: {way.__name__}")
         past = Past(served, dice, str(number))
         _disjoint(ever, past.handles)
         if dice.random() < 0.5:  # else some of them still wait for their space

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 from csi.catalog.database import FILE_NAME
@@ -214,6 +215,9 @@ def all_is_well(node: NodeProcess, machine: Machine, things: Sequence[Thing], id
     mounts = [mount.mount_point for mount in mountinfo.mounts() if mount.mount_point.startswith(f"{node.kubelet}/")]
     expected = sum(2 if thing.fs_type else 1 for thing in volumes)
     assert len(mounts) == expected, mounts
+    backing = [file.read_text().strip() for file in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert len(backing) == len(set(backing)), f"on two loop devices: {backing}"
+    assert all(Path(file).is_file() for file in backing), f"loop devices of files that are gone: {backing}"
     _the_catalog_is_sound(node)
 
 

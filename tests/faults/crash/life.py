@@ -1,6 +1,6 @@
-"""What a machine does between two power cuts: ``python -m tests.faults.crash.life SEED STEP…`` in a guest.
+"""What a machine does between two power cuts: ``python -m tests.faults.crash.life MODE SEED STEP…`` in a guest.
 
-The pool is on the guest's first disk, what else a machine keeps on its second.
+The pool is on the guest's first disk (loop-lvm: on files), what else a machine keeps on its second.
 """
 
 import json
@@ -27,6 +27,7 @@ _ASKED_FOR: Final = 20
 """Of what was deleted, how much is asked for by itself."""
 
 _POOL, _OWN = "/dev/ubda", "/dev/ubdb"
+_WHERE: Final = {"direct-lvm": f"devices: [{_POOL}]", "loop-lvm": "loop: {dataSize: 6Gi, metadataSize: 256Mi}"}
 _PLACE: Final = Path("/run/machine")
 _HOME: Final = _PLACE / "disk"
 _KUBELET: Final = _HOME / "kubelet"
@@ -43,7 +44,7 @@ def furnish(machine: Machine) -> None:
     machine.group("group", [others[0], others[-1]])
 
 
-def verify(node: NodeProcess, machine: Machine) -> list[Thing]:
+def verify(node: NodeProcess, machine: Machine, dice: random.Random) -> list[Thing]:
     """See that everything is there that was answered, and nothing that was taken away; bring the rest to an end.
 
     Return what there is.
@@ -66,7 +67,7 @@ def verify(node: NodeProcess, machine: Machine) -> list[Thing]:
             machine.cut_at_once(members)
     deleted = set(known["gone"])
     assert not deleted & handles(node), f"deleted: {deleted & handles(node)}"
-    for gone in random.sample(known["gone"], min(_ASKED_FOR, len(deleted))):
+    for gone in dice.sample(known["gone"], min(_ASKED_FOR, len(deleted))):
         assert not machine.any.exists(Volume(gone, gone, 0, block=False)), f"{gone} was deleted"
     for things in together(Thing(**maybe) for maybe in known["maybe"]):
         machine.delete(*things)
@@ -81,7 +82,7 @@ def verify(node: NodeProcess, machine: Machine) -> list[Thing]:
 
 
 @contextmanager
-def served() -> Iterator[NodeProcess]:
+def served(mode: str) -> Iterator[NodeProcess]:
     """Run a node as a machine that boots would."""
     _HOME.mkdir(parents=True)
     if subprocess.run(["blkid", "--probe", _OWN], check=False, capture_output=True, timeout=30).returncode:
@@ -89,24 +90,24 @@ def served() -> Iterator[NodeProcess]:
     subprocess.run(["mount", _OWN, str(_HOME)], check=True, timeout=60)
     _KUBELET.mkdir(exist_ok=True)
     pools = _PLACE / "pools.yaml"
-    pools.write_text(f"pools: [{{name: default, devices: [{_POOL}], overprovisionRatio: 100}}]\n")
+    pools.write_text(f"pools: [{{name: default, mode: {mode}, overprovisionRatio: 100, {_WHERE[mode]}}}]\n")
     node = NodeProcess(_PLACE, _HOME / "state", pools, _KUBELET)
+    say(starting=node.socket)
     node.start()
     yield node
     node.stop(signal.SIGTERM)
 
 
-def main(seed: str, *steps: str) -> None:
+def main(mode: str, seed: str, *steps: str) -> None:
     """Take the steps, and wait for the power to be cut."""
-    with served() as node:
-        say(serving=node.socket)
+    with served(mode) as node:
         machine = Machine(node.socket, _KUBELET)
         there: list[Thing] = []
         for step in steps:
             if step == "furnish":
                 furnish(machine)
             elif step == "verify":
-                there = verify(node, machine)
+                there = verify(node, machine, random.Random(seed))  # noqa: S311 - to be repeated
             else:
                 churn(node, lambda: Machine(node.socket, _KUBELET), int(seed), there)
             say(finished=step)

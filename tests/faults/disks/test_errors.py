@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import pytest
 from tests.faults.disks.callers import PATIENCE, Volume, read, storm, write
 from tests.faults.disks.conftest import Ward
 from tests.faults.disks.disk import CATALOG, DATA, METADATA, Disk
-from tests.faults.rounds import FACTOR
+from tests.faults.rounds import FACTOR, tell
 from tests.kernel.conftest import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -42,9 +41,7 @@ def harmless(ward: Ward) -> Iterator[None]:
     ]
     begun = time.monotonic()
     codes = storm(calls)
-    sys.stderr.write(
-        f"slowest call of the other pool {slowest:.1f} s, all answers {time.monotonic() - begun:.1f} s: {codes}\n"
-    )
+    tell(f"slowest call of the other pool {slowest:.1f} s, all answers {time.monotonic() - begun:.1f} s: {codes}")
     assert slowest < PATIENCE / 2
     assert [codes[0], codes[1], codes[3], codes[4]] == ["OK"] * 4
     assert codes[2] != "DEADLINE_EXCEEDED"
@@ -82,7 +79,7 @@ def test_a_part_that_fails_is_told_of_and_all_is_well_after_a_start_on_a_sound_d
         try:
             wait_until(is_told, 60)
         finally:
-            sys.stderr.write(f"{how}: told at the end: {last}\n")
+            tell(f"{how}: told at the end: {last}")
     _well_again(ward, volume)
     path = callers.stage(volume.id)
     assert read(path / "data") == volume.sum
@@ -126,7 +123,7 @@ def test_a_node_that_starts_beside_a_disk_that_hangs_serves_the_other_pool(ward:
     with harmless(ward):
         assert callers.info()["sick"] == ["DiskHangs"]
     ward.sick.is_well()
-    sys.stderr.write(f"started in {took:.1f} s\n")
+    tell(f"started in {took:.1f} s")
     wait_until(lambda: not callers.info()["sick"], 60)
     assert read(callers.stage(volume.id) / "data") == volume.sum
 

@@ -1,6 +1,5 @@
 """A disk that answers nothing, or too late, holds up its own pool alone, and nothing stays when it is well again."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from tests.faults.disks.callers import PATIENCE, Callers, read, storm
 from tests.faults.disks.conftest import Ward
 from tests.faults.disks.disk import Disk
-from tests.faults.rounds import FACTOR
+from tests.faults.rounds import FACTOR, tell
 from tests.kernel.conftest import wait_until
 
 pytestmark = pytest.mark.timeout(300 + 120 * FACTOR)
@@ -50,9 +49,9 @@ def test_a_disk_that_hangs_holds_up_its_pool_alone_and_is_told_of(ward: Ward, tr
     said = callers.health()
     took = time.monotonic() - begun
     stuck = _processes() - before
-    sys.stderr.write(
+    tell(
         f"{len(codes)} requests: { {code: codes.count(code) for code in sorted(set(codes))} }; the other pool's slowest"
-        f" call {slowest:.1f} s; health in {took:.1f} s; {stuck} processes more\n"
+        f" call {slowest:.1f} s; health in {took:.1f} s; {stuck} processes more"
     )
     assert "pool sick" in said
     assert "pool well" not in said

@@ -16,7 +16,7 @@ from csi.pb.csi.v1 import csi_pb2_grpc as rpc
 from csi.pb.thinpool.v1 import admin_pb2
 from csi.pb.thinpool.v1.admin_pb2_grpc import AdminStub
 from csi.units import MIB, Bytes
-from tests.faults.hostile.generator import INLINE_IDS, STRANGER, Generator, Live, methods
+from tests.faults.hostile.generator import INLINE_IDS, STRANGER, Generator, Live, methods, of_another_pool
 from tests.kernel.conftest import wait_until
 
 _DEADLINE: Final = 120.0
@@ -83,7 +83,8 @@ class Crowd:
         )
         answer = call.future(data, timeout=_DEADLINE, wait_for_ready=True)
         code, details = answer.code().name, answer.details()
-        elsewhere = code == "UNAVAILABLE" and STRANGER.encode() in data
+        own = self._live.devices[0].handle.pool if self._live.devices else STRANGER
+        elsewhere = code == "UNAVAILABLE" and of_another_pool(details or "", own, ())
         with self._lock:
             self.answers[method.name, code] += 1
             if code not in _EXPECTED and not elsewhere:

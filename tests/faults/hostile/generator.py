@@ -1,6 +1,7 @@
 """Requests made from their descriptors: plausible ones, and ones with damage in any of their fields."""
 
 import random
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,10 +13,12 @@ from google.protobuf.message_factory import GetMessageClass
 from csi.model import TOPOLOGY_KEY, Device, GroupHandle, Kind
 from csi.pb.csi.v1 import csi_pb2
 from csi.pb.thinpool.v1 import admin_pb2
+from csi.rpc.redact import STRIPPED
 from csi.units import MIB
 
 STRANGER: Final = "aaaaaaaaaa"
 """The id of a pool that is not here."""
+_NOT_OPEN: Final = re.compile(r"pool ([a-z2-7]{10}) is not open on this node")
 INLINE_IDS: Final = tuple(f"csi-{number:064x}" for number in range(4))
 """What the kubelet calls inline volumes."""
 _UNSERVED: Final = ("SnapshotMetadata",)
@@ -371,3 +374,12 @@ _RULES: Final[Mapping[str, Callable[[Generator], Any]]] = {
     "starting_token": lambda it: f"volumes:{it.handle(Kind.VOLUME)}" if it.luck(0.2) else "",
     "kind": lambda it: it.dice.randrange(3),
 }
+
+
+def of_another_pool(details: str, own: str, secrets: Sequence[str]) -> bool:
+    """Tell whether an answer is of a pool that is not here: who changes letters of handles comes to such.
+
+    Of the request's ``secrets`` one may be a blank, which is then cut out of every message.
+    """
+    match = _NOT_OPEN.search(details.replace(STRIPPED, " ") if " " in secrets else details)
+    return match is not None and match[1] != own

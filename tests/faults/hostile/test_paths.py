@@ -23,7 +23,7 @@ from csi.units import MIB
 from csi.volumes.requests import Access
 from tests.faults.hostile.canary import Canary, canary
 from tests.faults.hostile.swapper import Swapper
-from tests.faults.rounds import rounds
+from tests.faults.rounds import rounds, tell
 from tests.kernel.volumes.served import Served, loop_disk, remove_devices
 
 _SHORT: Final = 400
@@ -100,7 +100,7 @@ def test_paths_that_are_swapped_during_calls_lead_nowhere_else(served: Served, g
             if number % _LOOK_EVERY == 0:
                 guarded.check()
     guarded.check()
-    print(f"SEED={given.seed}: {swapper.swaps} swaps, {dict(answers)}")  # noqa: T201
+    tell(f"{swapper.swaps} swaps, {dict(answers)}")
     assert swapper.swaps > given.count // 10
     assert {"stage", "publish", "unpublish", "unstage"} <= answers.keys()
 

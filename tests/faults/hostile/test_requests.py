@@ -1,5 +1,6 @@
 """Requests of every kind to every call: none takes the node down, and what is refused changes nothing."""
 
+import ctypes
 import gc
 import os
 import shutil
@@ -7,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
@@ -15,18 +16,20 @@ from typing import Final
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from csi import log
 from csi.dm.freezer import Freezer
 from csi.fs import mount
-from csi.model import Device, FsState, State
-from csi.rpc.server import node_server
+from csi.model import Device, FsState, Kind, State
+from csi.rpc.redact import secrets_of
+from csi.rpc.server import QUICK_WORKERS, WORKERS, node_server
 from csi.settings import PoolSpec
 from csi.units import MIB
 from csi.volumes import volume
 from tests.faults.hostile.canary import Canary, canary, trap_paths, traps
-from tests.faults.hostile.generator import STRANGER, Generator, Live, methods
-from tests.faults.rounds import rounds
+from tests.faults.hostile.generator import Generator, Live, methods, of_another_pool
+from tests.faults.rounds import rounds, tell
 from tests.kernel.conftest import wait_until
 from tests.kernel.volumes.served import Served, loop_disk, remove_devices
 
@@ -83,10 +86,14 @@ class Fuzzed:
 
     def seen(self) -> Seen:
         """Look at everything that a request may change."""
-        rows = [device for device in self.served.devices() if device.state is not State.DELETING]
+        # What is made for a mount that then failed is a step on the way, and kept: a file system, and its template.
+        rows = [
+            device
+            for device in self.served.devices()
+            if device.state is not State.DELETING and device.kind is not Kind.TEMPLATE
+        ]
         names = {device.handle.device for device in rows}
         return Seen(
-            # A file system that was made for a mount that then failed is a step on the way, and kept.
             tuple(replace(device, fs_state=FsState.NONE, fs_unique=True) for device in rows),
             frozenset(each.name for each in self.served.control.devices() if each.name in names),
             tuple(Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n")),
@@ -102,7 +109,9 @@ class Fuzzed:
         code, details = answer.code(), answer.details() or ""
         self.codes.setdefault(method.name, Counter())[code.name] += 1
         self.seconds[method.name] = self.seconds.get(method.name, 0) + time.monotonic() - begun
-        wrong = code in _WRONG or (code is grpc.StatusCode.UNAVAILABLE and STRANGER.encode() not in data)
+        unavailable = code is grpc.StatusCode.UNAVAILABLE
+        secrets = secrets_of(GetMessageClass(method.input_type).FromString(data)) if unavailable else []
+        wrong = code in _WRONG or (unavailable and not of_another_pool(details, self.served.pool.id, secrets))
         return code, f"{code.name}: {details}" if wrong else ""
 
     @property
@@ -174,11 +183,8 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
     before = fuzzed.seen()
     for number in range(given.count):
         if len(before.devices) > _MOST or number == int(given.count * _WARM):
-            t0 = time.monotonic()
             fuzzed.empty()
             fuzzed.guarded.check()
-            fuzzed.seconds["EMPTY"] = fuzzed.seconds.get("EMPTY", 0) + time.monotonic() - t0
-            fuzzed.seconds["EMPTIES"] = fuzzed.seconds.get("EMPTIES", 0) + 1
             before = fuzzed.seen()
             if warm is None and number >= int(given.count * _WARM):
                 warm = _used()
@@ -187,9 +193,7 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
         data = generator.request(method)
         fuzzed.prepare(before)
         code, wrong = fuzzed.call(method, data)
-        t0 = time.monotonic()
         after = fuzzed.seen()
-        fuzzed.seconds["SEEN"] = fuzzed.seconds.get("SEEN", 0) + time.monotonic() - t0
         if code is not grpc.StatusCode.OK and after != before:
             wrong += f"refused with {code.name}, and yet changed: {_difference(before, after)}"
         if wrong:
@@ -199,7 +203,7 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
         before = after
     for name, counts in sorted(fuzzed.codes.items()):
         said = ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
-        print(f"{name} ({fuzzed.seconds[name]:.1f} s): {said}")  # noqa: T201
+        tell(f"{name} ({fuzzed.seconds[name]:.1f} s): {said}")
     if failures:
         pytest.fail(
             f"SEED={given.seed} ROUNDS={given.count}\n" + "\n".join([*failures, fuzzed.log[-4000:]]), pytrace=False
@@ -209,8 +213,13 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
     assert not fuzzed.served.node.check().findings
     assert {method.name for method in calls} == fuzzed.codes.keys(), "some call was never made"
     assert warm is not None
-    threads, descriptors = warm[1:]
-    wait_until(lambda: _used()[1] <= threads and _used()[2] <= descriptors, 30)
+    # Threads for calls are made when none is idle at the moment, and stay.
+    threads, descriptors = warm[1] + WORKERS + QUICK_WORKERS, warm[2]
+    with suppress(AssertionError):
+        wait_until(lambda: _used()[1] <= threads and _used()[2] <= descriptors, 30)
+    tell(f"memory, threads, descriptors: {warm}, then {_used()}")
+    assert _used()[1] <= threads
+    assert _used()[2] <= descriptors
     assert _used()[0] - warm[0] < _GROWTH, f"{warm[0]} bytes became {_used()[0]}"
 
 
@@ -226,5 +235,7 @@ def _difference(before: Seen, after: Seen) -> str:
 def _used() -> tuple[int, int, int]:
     """Return resident memory, threads and descriptors of this process."""
     gc.collect()
+    # What is free and kept by malloc (10 MiB after a request that is too large) is not in use.
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE"), threading.active_count(), len(os.listdir("/proc/self/fd"))

@@ -17,7 +17,7 @@ from csi.settings import PoolSpec
 from csi.units import Bytes, Sectors
 from csi.volumes.node import Node
 from tests.faults.order.record import Entry, apply, entries
-from tests.faults.rounds import rounds
+from tests.faults.rounds import rounds, tell
 from tests.kernel.conftest import run
 from tests.kernel.crash.conftest import remove
 from tests.kernel.crash.engine import Engine
@@ -147,7 +147,7 @@ def test_a_power_cut_at_any_flush_leaves_all_that_was_answered(tmp_path: Path, i
     record = list(entries(_RECORD))
     points = [number for number, entry in enumerate(record) if entry.durable]
     wanted = sorted(times.dice().sample(points, min(times.count, len(points))))
-    sys.stderr.write(f"{len(record)} entries, {len(points)} points, {len(wanted)} of them replayed\n")
+    tell(f"{len(record)} entries, {len(points)} points, {len(wanted)} of them replayed")
     _replay(record, wanted, image, tmp_path, made)
 
 

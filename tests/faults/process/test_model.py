@@ -2,7 +2,6 @@
 
 import itertools
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from csi.units import MIB
 from tests.faults.crash.churn import all_is_well
 from tests.faults.crash.machine import SIZES, Machine, Thing, again
 from tests.faults.crash.process import NodeProcess
-from tests.faults.rounds import FACTOR, rounds
+from tests.faults.rounds import FACTOR, rounds, tell
 
 _EXAMPLES: Final = 5
 _STEPS: Final = 20
@@ -234,5 +233,5 @@ def test_a_node_that_is_killed_in_any_operation_holds_what_a_model_of_it_holds(n
     )
     # Anything that returns a machine will do, says its documentation.
     run_state_machine_as_test(seed(times.seed)(partial(Life, node)), settings=how)  # type: ignore[arg-type]
-    sys.stderr.write(f"{Life.steps} operations, {Life.kills} kills\n")
+    tell(f"{Life.steps} operations, {Life.kills} kills")
     assert Life.kills

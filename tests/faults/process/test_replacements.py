@@ -1,7 +1,6 @@
 """A node that is replaced again and again is not noticed by those who write."""
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ import pytest
 from tests.faults.crash.machine import Machine, Thing
 from tests.faults.crash.process import NodeProcess
 from tests.faults.process.writer import Writer
-from tests.faults.rounds import FACTOR, rounds
+from tests.faults.rounds import FACTOR, rounds, tell
 
 _REPLACEMENTS: Final = 10
 _KEPT: Final = 5
@@ -24,24 +23,23 @@ def test_writers_go_on_and_snapshots_are_cut_while_the_node_is_replaced(node: No
     dice = times.dice()
     machine = Machine(node.socket, node.kubelet)
     volumes = [machine.volume("file system"), machine.volume("blocks", "")]
-    writers = [Writer(_file(machine, volume)) for volume in volumes]
     snapshots: list[Thing] = []
     longest = 0.0
-    for number in range(times.count):
-        snapshots.append(machine.snapshot(f"before {number}", volumes[number % 2]))
-        begun = time.monotonic()
-        node.stop(dice.choice((signal.SIGTERM, signal.SIGKILL)))
-        node.start()
-        longest = max(longest, time.monotonic() - begun)
-        if len(snapshots) > _KEPT:
-            machine.delete(snapshots.pop(0))
-        assert not [writer.trouble for writer in writers if writer.trouble]
-    for writer in writers:
-        writer.end()
+    with Writer(_file(machine, volumes[0])) as first, Writer(_file(machine, volumes[1])) as second:
+        writers = (first, second)
+        for number in range(times.count):
+            snapshots.append(machine.snapshot(f"before {number}", volumes[number % 2]))
+            begun = time.monotonic()
+            node.stop(dice.choice((signal.SIGTERM, signal.SIGKILL)))
+            node.start()
+            longest = max(longest, time.monotonic() - begun)
+            if len(snapshots) > _KEPT:
+                machine.delete(snapshots.pop(0))
+            assert not [writer.trouble for writer in writers if writer.trouble]
     stalls = [writer.longest for writer in writers]
-    sys.stderr.write(
+    tell(
         f"{times.count} replacements, the longest {longest:.1f} s; {sum(writer.writes for writer in writers)} writes,"
-        f" the longest {max(stalls):.2f} s\n"
+        f" the longest {max(stalls):.2f} s"
     )
     assert max(stalls) < longest
     for thing in [*snapshots, *volumes]:

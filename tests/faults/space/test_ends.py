@@ -2,16 +2,16 @@
 
 import os
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from csi.errors import DriverError, NoSpaceError, UnavailableError
-from csi.model import THIN_ID_LIMIT, Device
+from csi.model import THIN_ID_LIMIT, Device, ThinId
 from csi.units import MIB, Bytes
 from csi.volumes.node import Node
+from tests.faults.rounds import tell
 from tests.kernel.conftest import wait_until
 from tests.kernel.metadata import Metadata
 from tests.kernel.volumes.conftest import MakeServed
@@ -115,7 +115,7 @@ def test_what_a_full_catalog_does_not_take_is_refused_clearly_and_done_once_ther
         except UnavailableError as error:
             refused = str(error)
             break
-    sys.stderr.write(f"{len(deleted)} deletions, then: {refused}\n")
+    tell(f"{len(deleted)} deletions, then: {refused}")
     assert "full" in refused
     assert "the catalog's file system" in refused
     # A start finds what was answered, or says why it cannot; it goes on once there is room.
@@ -123,7 +123,7 @@ def test_what_a_full_catalog_does_not_take_is_refused_clearly_and_done_once_ther
     node = Node(served.place, [served.spec])
     node.open()
     closed = node.closed.get(served.spec.name)
-    sys.stderr.write(f"not opened: {closed}\n")
+    tell(f"not opened: {closed}")
     assert closed is None or "catalog" in str(closed)
     node.close()
     filler.unlink()
@@ -178,8 +178,8 @@ def test_the_snapshot_clock_is_never_nearer_to_its_end_than_the_ids(
     served.staged(volume)
     cut = served.pool.thin.create_snap
 
-    def cut_and_fail(*ids: object) -> None:
-        cut(*ids)  # type: ignore[arg-type]
+    def cut_and_fail(thin: ThinId, origin: ThinId, *, confirm: bool) -> None:
+        cut(thin, origin, confirm=confirm)
         raise UnavailableError("cut", "it", "the test says so")
 
     for number in range(8):

@@ -1,6 +1,5 @@
 """A pool that is extended under its writers, and one made with Docker's defaults, which has little to extend into."""
 
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ from csi.errors import NoSpaceError
 from csi.units import GIB, MIB, Blocks, sectors
 from csi.volumes import sentinel
 from csi.volumes.reports import Severity
+from tests.faults.rounds import tell
 from tests.faults.space.conftest import DISK
 from tests.faults.space.writing import map_blocks
 from tests.kernel.conftest import wait_until
@@ -44,8 +44,8 @@ def test_a_writer_that_crosses_threshold_after_threshold_never_meets_a_full_pool
             modes.add(pool.thin.status().mode)
             if pool.thin.table.length != tables[-1].length:
                 tables.append(pool.thin.table)
-    sys.stderr.write(f"extended to {[table.length // sectors(MIB) for table in tables]} MiB; ")
-    sys.stderr.write(f"the longest write took {longest:.2f} s\n")
+    sizes = [table.length // sectors(MIB) for table in tables]
+    tell(f"extended to {sizes} MiB; the longest write took {longest:.2f} s")
     assert modes == {PoolMode.READ_WRITE}
     for before, after in pairwise(tables):
         grown = replace(before, length=after.length, low_water=_low_water(after))

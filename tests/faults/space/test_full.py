@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from csi.model import Device, FsType
 from csi.settings import WhenFull
 from csi.units import MIB
 from csi.volumes import sentinel
-from tests.faults.rounds import FACTOR
+from tests.faults.rounds import FACTOR, tell
 from tests.faults.space.writing import Writer, free_blocks, map_blocks
 from tests.kernel.conftest import run, wait_until
 from tests.kernel.volumes.conftest import MakeServed
@@ -64,7 +63,7 @@ def test_a_pool_that_runs_full_is_told_of_in_seconds_in_status_event_and_metric(
         wait_until(lambda: _mode(served) is PoolMode.OUT_OF_DATA_SPACE and not sentinel.ballast(served.pool), 20)
         begun = time.monotonic()
         wait_until(lambda: _everywhere(served, api, "PoolFull"), _TOLD)
-        sys.stderr.write(f"told of: DataSpaceLow after {low:.1f} s, PoolFull {time.monotonic() - begun:.1f} s\n")
+        tell(f"told of: DataSpaceLow after {low:.1f} s, PoolFull {time.monotonic() - begun:.1f} s")
         assert _told(api, "Ready") == "False"
     finally:
         cluster.stop()
@@ -150,7 +149,7 @@ def test_writers_of_a_full_pool_pause_and_go_on_without_one_error(
     freed = time.monotonic()
     make_room(served, victim, spare_disk)
     wait_until(lambda: all(writer.done for writer in writers), 90)
-    sys.stderr.write(f"paused for {freed - begun:.0f} s, all went on {time.monotonic() - freed:.1f} s later\n")
+    tell(f"paused for {freed - begun:.0f} s, all went on {time.monotonic() - freed:.1f} s later")
     assert [writer.error for writer in writers] == [None] * len(writers)
     assert _kernel_log()[len(logged) :] == []
     for volume, writer in zip(volumes, writers, strict=True):
@@ -187,7 +186,7 @@ def test_where_writers_are_to_fail_what_they_had_synced_is_there_after_the_next_
     # A freeze would have taken the journal of one along that had nothing to write.
     assert [each.reason for each in served.node.volume_health(idle.handle)] == ["PoolFull"]
     told = {volume.name: [each.reason for each in served.node.volume_health(volume.handle)][1:] for volume in volumes}
-    sys.stderr.write(f"errors: {[str(writer.error) for writer in writers]}; besides PoolFull: {told}\n")
+    tell(f"errors: {[str(writer.error) for writer in writers]}; besides PoolFull: {told}")
 
     _add_disk(served, idle, spare_disk)
     wait_until(lambda: _mode(served) is PoolMode.READ_WRITE, 60)

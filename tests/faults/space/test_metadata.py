@@ -1,6 +1,5 @@
 """Metadata that is used up: nothing is answered OK that is not there, and an extension brings the pool back."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from csi.units import MIB, Bytes
 from csi.volumes.pool import Pool
 from csi.volumes.reports import Severity
 from csi.volumes.requests import VolumeRequest
+from tests.faults.rounds import tell
 from tests.faults.space.writing import map_blocks
 from tests.kernel.conftest import wait_until
 from tests.kernel.volumes.conftest import MakeServed
@@ -80,7 +80,7 @@ def test_who_meets_the_end_of_the_metadata_is_told_and_the_extension_brings_the_
         except DriverError as error:
             refused = str(error)
             break
-    sys.stderr.write(f"{len(made) - 1} volumes more, then: {refused}\n")
+    tell(f"{len(made) - 1} volumes more, then: {refused}")
     assert refused
     assert pool.thin.status().mode is PoolMode.READ_ONLY
     # Said, and refused from now on; what is mapped works, and so does the node's other pool.

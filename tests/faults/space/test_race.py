@@ -1,6 +1,5 @@
 """A pool that fills after the look and before the freeze."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from csi.dm.thin_device import ThinDevice
 from csi.errors import DriverError
 from csi.units import MIB, Bytes
 from csi.volumes import sentinel
+from tests.faults.rounds import tell
 from tests.faults.space.writing import free_blocks, map_blocks
 from tests.kernel.conftest import run, wait_until
 from tests.kernel.volumes.conftest import MakeServed
@@ -64,7 +64,7 @@ def test_a_freeze_that_a_full_pool_holds_up_is_let_go_of_within_two_seconds_and_
 
     monkeypatch.setattr(Freezer, "frozen", fill_and_freeze)
     outcome = _outcome_of_a_snapshot(served, volume.handle)
-    sys.stderr.write(f"held up for {held[0]:.2f} s; the snapshot: {outcome or 'cut'}\n")
+    tell(f"held up for {held[0]:.2f} s; the snapshot: {outcome or 'cut'}")
     assert held[0] < _LIMIT
     monkeypatch.setattr(Freezer, "frozen", freeze)
     if percent < 50:

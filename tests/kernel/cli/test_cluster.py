@@ -63,13 +63,13 @@ class Cluster:
             )
         )
 
-    def start(self) -> None:
-        """Begin to start the node."""
+    def start(self, *more: str) -> None:
+        """Begin to start the node, with ``more`` arguments."""
         place = [each for each in self.host._place() if each not in {"--pools", f"{self.host.base}/pools.yaml"}]
         argv = [
             *("--endpoint", f"unix://{self.host.socket}", *place, "--cluster", "--listen", LISTEN),
             *("--namespace", "storage", "--controllers-config", "controllers", "--node-name", "node-a"),
-            *("--kubeconfig", f"{self.host.base}/kubeconfig", "--metrics", "127.0.0.1:9810"),
+            *("--kubeconfig", f"{self.host.base}/kubeconfig", "--metrics", "127.0.0.1:9810", *more),
         ]
         self.process = self.host.start_with(argv)
 

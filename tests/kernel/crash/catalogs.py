@@ -32,7 +32,8 @@ def opened(base: Path) -> Iterator[Scene]:
         disk.truncate(2 * GIB)
     device = run("losetup", "--find", "--show", str(base / "disk")).strip()
     try:
-        engine = Engine(base, PoolSpec("default", devices=(device,), overprovision_ratio=20.0))
+        spec = PoolSpec("default", devices=(device,), overprovision_ratio=20.0, templates=False)
+        engine = Engine(base, spec)
         scene = Scene(engine, engine.start())
         try:
             yield scene

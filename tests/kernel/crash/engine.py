@@ -194,11 +194,11 @@ class Started:
         return -os.waitstatus_to_exitcode(status)
 
 
-def _recording(file: Path) -> Callable[[ThinPool, str], None]:
+def _recording(file: Path) -> Callable[..., None]:
     change = ThinPool._change
 
-    def recorded(self: ThinPool, text: str) -> None:
-        change(self, text)
+    def recorded(self: ThinPool, text: str, *, confirm: bool = True) -> None:
+        change(self, text, confirm=confirm)
         with file.open("a") as stream:
             stream.write(f"{text}\n")
 

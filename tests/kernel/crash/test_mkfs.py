@@ -127,10 +127,10 @@ def _status(process: str) -> str:
 
 
 def _stage_with_a_mkfs_that_stops(node: Node, volume: Device, path: str) -> None:
-    def argv(device: str, fs_type: FsType, _kernel: tuple[int, int]) -> list[str]:
-        return [sys.executable, "-c", HALF_A_MKFS, device, fs_type]
+    def command(_fs_type: FsType, _kernel: tuple[int, int]) -> tuple[str, ...]:
+        return (sys.executable, "-c", HALF_A_MKFS)
 
-    with patch.object(mkfs, "_argv", argv):
+    with patch.object(mkfs, "command", command):
         node.stage(volume.handle, path, Access())
 
 

@@ -8,10 +8,11 @@ from typing import Final
 
 import pytest
 
-from csi.errors import DataLossError, StateError
-from csi.model import Device, Handle
-from csi.units import SECTOR
+from csi.errors import StateError, UnavailableError
+from csi.model import Device, FsType, Handle
+from csi.units import MIB, SECTOR
 from csi.volumes.node import Node
+from csi.volumes.requests import Access, VolumeRequest
 from tests.kernel.conftest import run
 from tests.kernel.crash.catalogs import (
     END,
@@ -32,7 +33,7 @@ from tests.kernel.crash.catalogs import (
     spare,
     stands_still,
 )
-from tests.kernel.crash.scene import DATA, Scene, give_back, look, only_pool, read, write
+from tests.kernel.crash.scene import DATA, SIZE, Scene, give_back, look, only_pool, read, write
 
 REBUILDING: Final = [
     "rebuild.after-catalog",
@@ -92,15 +93,12 @@ def test_what_may_have_been_formatted_since_is_never_formatted(scene: Scene) -> 
     scene.started.kill()
     serve_with(scene, scene.engine.base / "ago")
     assert rebuilt(scene) == (set(), set())
-    with pytest.raises(DataLossError):
+    with pytest.raises(StateError, match="shows nothing; nothing was written"):
         scene.stage(scene.fixed[3])
 
 
 def test_a_lost_catalog_is_rebuilt_with_everything_in_quarantine(scene: Scene) -> None:
-    file = scene.do(catalog_file)
-    scene.started.stop()
-    file.unlink()
-    scene.started = scene.engine.start()
+    _lose_the_catalog(scene)
     stands_still(scene)
     assert rebuilt(scene) == (set(), {device.handle for device in scene.fixed})
     idle = scene.fixed[2]
@@ -110,13 +108,70 @@ def test_a_lost_catalog_is_rebuilt_with_everything_in_quarantine(scene: Scene) -
         assert device.read(len(DATA)) == DATA
 
 
+def test_what_is_in_use_is_used_on_without_a_catalog_and_after_a_rebuild(scene: Scene) -> None:
+    uses = {FsType.EXT4: SIZE, FsType.XFS: 320 * MIB, FsType.BTRFS: 128 * MIB, None: SIZE}
+    busy = [scene.volume(size, fs_type=use, block=use is None) for use, size in uses.items()]
+    for volume in busy:
+        scene.stage(volume)
+    _lose_the_catalog(scene)
+    for volume in busy:
+        _is_used_on(scene, volume)
+    _, kept, idle, blank = scene.fixed
+    before = scene.do(look)
+    for at_rest in (kept, idle, blank):
+        # Nothing says what it is: a snapshot, or what was deleted, is not to be mounted.
+        for access in (Access(), Access(read_only=True), Access(block=True)):
+            with pytest.raises(UnavailableError, match="rebuild"):
+                scene.do(Node.stage, at_rest.handle, scene.path(), access)
+    assert scene.do(look) == before
+    rebuilt(scene)
+    for volume in busy:
+        _is_used_on(scene, volume)
+        scene.unstage(volume)
+        with pytest.raises(StateError, match="quarantine"):
+            scene.stage(volume)
+
+
+def test_an_inline_volume_in_quarantine_is_unpublished_and_kept(scene: Scene) -> None:
+    name, target = f"csi-{'0' * 64}", scene.path()
+    scene.do(Node.publish_ephemeral, name, target, VolumeRequest(name, SIZE), Access(), readonly=False)
+    write(f"{target}/data")
+    _lose_the_catalog(scene)
+    with pytest.raises(UnavailableError, match="rebuild"):
+        scene.do(Node.unpublish, name, target)
+    rebuilt(scene)
+    before = scene.do(look)
+    scene.do(Node.unpublish, name, target)
+    assert not os.path.exists(target)
+    after = scene.do(look)
+    assert (after.devices, after.active) == (before.devices, frozenset())
+    scene.do(Node.unpublish, name, target)
+
+
+def _lose_the_catalog(scene: Scene) -> None:
+    file = scene.do(catalog_file)
+    scene.started.stop()
+    file.unlink()
+    scene.started = scene.engine.start()
+
+
+def _is_used_on(scene: Scene, volume: Device) -> None:
+    """See that it is staged again, published once more, written and measured."""
+    staging, target = scene.path(f"staged-{volume.handle}"), scene.path()
+    access = Access(fs_type=volume.fs_type, block=volume.fs_type is None)
+    scene.do(Node.stage, volume.handle, staging, access)
+    scene.do(Node.publish, volume.handle, staging, target, access, readonly=False)
+    data = write(f"{target}/data" if volume.fs_type else target)
+    assert volume.size // 2 < scene.do(Node.usage, volume.handle, target).total <= volume.size
+    scene.do(Node.unpublish, str(volume.handle), target)
+    kept = f"{staging}/data" if volume.fs_type else scene.path(f"target-{volume.handle}")
+    assert read(kept) == data
+
+
 def test_a_rebuild_that_is_cut_short_is_begun_again_or_was_done(scene: Scene) -> None:
     for point in REBUILDING:
-        file = scene.do(catalog_file)
         before = scene.do(look)
-        scene.started.stop()
-        file.unlink()
-        scene.started = scene.engine.start()
+        _lose_the_catalog(scene)
         scene.dies_at(point, Node.check, rebuild=True)
         _, strangers = rebuilt(scene)
         assert {handle.thin for handle in strangers} == before.present

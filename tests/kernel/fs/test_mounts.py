@@ -1,14 +1,16 @@
 """Mounting, binding and unmounting on confined paths, on the running kernel."""
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from csi.errors import BusyError, InvalidRequestError, KernelError, NotFoundError, StateError, UnavailableError
-from csi.fs import mkfs, mountinfo, options, syscalls
+from csi.fs import btrfs, mkfs, mountinfo, options, syscalls
 from csi.fs import mount as mounting
 from csi.fs.mount import bind, mount, restrict, syncfs, unmount
 from csi.fs.options import Options
@@ -263,6 +265,50 @@ def test_a_file_system_that_is_writable_elsewhere_is_not_mounted_read_only(
     assert staged
     with root.directory(f"{root.path}/b") as place, pytest.raises(StateError, match="unmount it there first"):
         mount(device, place, FsType.EXT4, Options.parse(FsType.EXT4, ["ro"]))
+
+
+@pytest.mark.parametrize("fs_type", FsType)
+def test_a_device_that_becomes_free_in_time_is_mounted(root: Root, make_disk: MakeDisk, fs_type: FsType) -> None:
+    device = make_disk(Bytes(320 * MIB))
+    mkfs.make(device, fs_type)
+    with _held_for_a_moment(device), root.directory(f"{root.path}/a") as place:
+        assert mount(device, place, fs_type, Options()).is_of(device)
+
+
+def test_a_btrfs_that_becomes_free_in_time_gets_its_uuid(make_disk: MakeDisk) -> None:
+    device = make_disk(Bytes(320 * MIB))
+    mkfs.make(device, FsType.BTRFS)
+    with _held_for_a_moment(device):
+        btrfs.renew_uuid(device)
+
+
+@contextlib.contextmanager
+def _held_for_a_moment(device: str) -> Iterator[None]:
+    """Hold the device as a process does that was forked while it was open exclusively, until its exec."""
+    held = os.open(device, os.O_RDONLY | os.O_EXCL)
+    letting_go = threading.Timer(0.5, os.close, (held,))
+    letting_go.start()
+    yield
+    letting_go.join()
+
+
+def test_an_xfs_that_grew_again_and_again_before_a_crash_is_mounted(root: Root, make_disk: MakeDisk) -> None:
+    device = make_disk(Bytes(512 * MIB))
+    run("mkfs.xfs", "-q", "-d", "size=320m", device)
+    with root.directory(f"{root.path}/a") as place:
+        mount(device, place, FsType.XFS, Options())
+    Path(root.path, "a", "file").write_text("kept")
+    os.sync()
+    for size in range(352, 513, 32):
+        run("xfs_growfs", "-D", str(size * MIB // 4096), f"{root.path}/a")
+        Path(root.path, "a", f"at {size}").write_bytes(bytes(MIB))
+    # The log as a power cut right now would leave it.
+    run("xfs_io", "-x", "-c", "shutdown -f", f"{root.path}/a")
+    unmount(root, f"{root.path}/a")
+    with root.directory(f"{root.path}/a") as place:
+        mount(device, place, FsType.XFS, Options())
+        assert usage(place).total > 400 * MIB
+    assert Path(root.path, "a", "file").read_text() == "kept"
 
 
 def test_a_name_replaced_by_a_link_redirects_no_restriction(

@@ -55,7 +55,8 @@ def _maker(stack: contextlib.ExitStack, paths: pytest.TempPathFactory, freezer: 
     def make(mib: int, *, discards: bool = True, agent: bool = True, **fields: object) -> Served:
         base = paths.mktemp("served")
         disk = stack.enter_context(loop_disk(base / "disk", mib * MIB, discards=discards))
-        spec = PoolSpec("default", devices=(disk,), **fields)  # type: ignore[arg-type]
+        # Without templates, unless asked for: what a volume has mapped is its own, and can be written on a full pool.
+        spec = PoolSpec("default", devices=(disk,), **{"templates": False, **fields})  # type: ignore[arg-type]
         served = Served(base, spec, freezer)
         served.open(agent=agent)
         stack.callback(_finish, served, served.pool.id)

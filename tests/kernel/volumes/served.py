@@ -121,6 +121,7 @@ class Served:
             self.node.check(rebuild=True)
         for group in {device.group for device in self.devices()} - {None}:
             self.pool.catalog.delete([each for each in self.devices() if each.group == group], group=group)
+        self.pool.templates.fill(())
         for device in self.devices():
             if device.state is not State.DELETING:
                 self.pool.device(device.handle.thin).deactivate()

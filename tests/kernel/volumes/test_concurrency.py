@@ -11,7 +11,7 @@ import pytest
 
 from csi.errors import BusyError, StateError
 from csi.units import KIB, MIB
-from csi.volumes import cutting, group, staging, volume
+from csi.volumes import cutting, group, staging
 from csi.volumes.requests import Access, VolumeRequest
 from tests.kernel.conftest import wait_until
 from tests.kernel.volumes.served import SIZE, Served
@@ -69,7 +69,7 @@ GateAt = Callable[[ModuleType, str], Gate]
 def test_of_two_requests_for_one_volume_name_one_works(
     served: Served, executor: ThreadPoolExecutor, gate_at: GateAt
 ) -> None:
-    with gate_at(volume, "create.after-reserve").held(executor, lambda: served.create("v")) as first:
+    with gate_at(cutting, "create.after-reserve").held(executor, lambda: served.create("v")) as first:
         with pytest.raises(BusyError, match="another operation"):
             served.create("v")
         with pytest.raises(BusyError):

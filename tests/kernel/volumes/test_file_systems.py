@@ -66,6 +66,14 @@ def test_a_formatted_volume_that_maps_nothing_is_lost_data_and_not_formatted(ser
     assert not _mapped_anything(served, volume)
 
 
+def test_raw_blocks_without_a_file_system_are_not_mounted_as_one_nor_formatted(served: Served) -> None:
+    blocks = served.create("blocks", block=True)
+    copy = served.copy("copy", blocks.handle)
+    with pytest.raises(StateError, match=f"{copy.handle}.*mounted as ext4 and shows nothing"):
+        served.staged(copy)
+    assert not _mapped_anything(served, copy)
+
+
 def test_an_unformatted_volume_that_holds_data_is_not_formatted(served: Served) -> None:
     volume = served.create("v")
     with served.raw(volume) as path, open(path, "r+b") as device:

@@ -126,11 +126,11 @@ def test_a_freeze_that_lasts_too_long_is_broken_off_and_a_retry_takes_new_ids(
     cut = served.pool.thin.create_snap
     tried: list[ThinId] = []
 
-    def slow(thin: ThinId, origin: ThinId) -> None:
+    def slow(thin: ThinId, origin: ThinId, *, confirm: bool) -> None:
         tried.append(thin)
         if len(tried) == 2:
             time.sleep(2.5)
-        cut(thin, origin)
+        cut(thin, origin, confirm=confirm)
 
     monkeypatch.setattr(served.pool.thin, "create_snap", slow)
     begun = time.monotonic()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from csi.dm import block
+from csi.dm.targets import ThinPoolStatus
+from csi.dm.thin_pool import ThinPool
 from csi.errors import StateError
 from csi.model import State
 from csi.units import KIB, MIB, Bytes
@@ -66,11 +68,39 @@ def test_a_big_volume_goes_in_slices_while_others_write(served: Served, monkeypa
     assert answered < _STALL_LIMIT
     assert len(stalls) > written
     assert max(stalls) < _STALL_LIMIT
-    assert len(slices) == 4
-    assert max(slices) == 64 * MIB
+    assert len(slices) == 25
+    assert max(slices) == 8 * MIB
     assert served.pool.thin.status(flush=True).data_used <= used - _BIG // served.pool.block_size + 512
     assert big.handle.device not in pool_devices()
     assert served.pool.catalog.device(big.handle.thin) is None
+
+
+@pytest.mark.parametrize(
+    ("mapped", "others", "least", "most"), [(MIB, True, 0, 1), (_BIG, True, 2, 24), (_BIG, False, 0, 0)]
+)
+def test_what_is_unmapped_is_committed_as_it_goes_where_others_would_wait(
+    served: Served, monkeypatch: pytest.MonkeyPatch, mapped: int, least: int, most: int, *, others: bool
+) -> None:
+    if others:
+        served.staged(served.create("other"))
+    volume = served.create("v", _BIG, block=True)
+    with open(served.staged(volume), "r+b", buffering=0) as device:
+        # The end, as file systems do: every slice before it is looked at.
+        device.seek(_BIG - mapped)
+        device.writelines(b"x" * MIB for _ in range(mapped // MIB))
+        os.fsync(device.fileno())
+    served.unstage(volume)
+    commits: list[bool] = []
+    status = ThinPool.status
+
+    def counted(pool: ThinPool, *, flush: bool = False) -> ThinPoolStatus:
+        commits.extend([True] * flush)
+        return status(pool, flush=flush)
+
+    monkeypatch.setattr(ThinPool, "status", counted)
+    served.node.delete_volume(volume.handle)
+    served.reclaimed()
+    assert least <= len(commits) <= most
 
 
 def test_snapshots_and_clones_outlive_their_origin_and_keep_what_they_share(served: Served) -> None:

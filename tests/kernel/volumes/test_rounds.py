@@ -50,9 +50,9 @@ def _surroundings() -> dict[str, object]:
 
 @pytest.mark.timeout(600)
 def test_two_hundred_rounds_leave_nothing_behind(served: Served) -> None:
-    template = served.create("template", 16 * MIB)
-    Path(served.staged(template), "file").write_text("template")
-    served.unstage(template)
+    source = served.create("source", 16 * MIB)
+    Path(served.staged(source), "file").write_text("source")
+    served.unstage(source)
     before = _surroundings()
     for number in range(_ROUNDS):
         # Half of them raw: making 200 file systems would only take longer.
@@ -60,7 +60,7 @@ def test_two_hundred_rounds_leave_nothing_behind(served: Served) -> None:
         if kind == 0:
             volume = served.create(f"v{number}", 16 * MIB)
         elif kind == 1:
-            volume = served.copy(f"v{number}", template.handle)
+            volume = served.copy(f"v{number}", source.handle)
         else:
             volume = served.create(f"v{number}", 16 * MIB, block=True)
         place = served.staged(volume)
@@ -77,7 +77,7 @@ def test_two_hundred_rounds_leave_nothing_behind(served: Served) -> None:
     with contextlib.suppress(AssertionError):
         wait_until(lambda: _surroundings() == before, 30)
     assert _surroundings() == before
-    assert [device.handle for device in served.devices()] == [template.handle]
+    assert [device.handle for device in served.devices()] == [source.handle]
     assert served.node.check().findings == ()
 
 

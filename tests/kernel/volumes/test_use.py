@@ -227,6 +227,18 @@ def test_an_inline_volume_lives_as_long_as_its_target(served: Served) -> None:
     assert served.devices() == []
 
 
+def test_an_inline_volume_that_is_elsewhere_too_stays_where_it_is(served: Served) -> None:
+    target = served.path("inline")
+    served.node.publish_ephemeral(_INLINE, target, VolumeRequest("", SIZE), Access(), readonly=False)
+    staged = served.staged(served.node.inline(_INLINE))
+    with pytest.raises(StateError, match=f"also at {staged}"):
+        served.node.unpublish(_INLINE, target)
+    Path(target, "file").write_text("x")
+    run("umount", staged)
+    served.node.unpublish(_INLINE, target)
+    assert not os.path.exists(target)
+
+
 def test_an_inline_volume_that_cannot_be_mounted_leaves_nothing_behind(served: Served) -> None:
     wanted = VolumeRequest("", SIZE)
     with pytest.raises(InvalidRequestError, match="not an option"):

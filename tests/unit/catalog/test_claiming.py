@@ -42,7 +42,7 @@ def test_what_is_claimed_is_a_volume_or_a_snapshot_again_and_the_rest_stays_in_q
     assert (cut.kind, cut.name, cut.origin, cut.created) == (Kind.SNAPSHOT, "snapshot-3", 1, 5)
     assert cut.content_source == str(fs.handle)
     assert rest.kind is Kind.QUARANTINED
-    assert catalog.counts() == Counts(2, 1, 0, 1, Bytes(2 * SIZE))
+    assert catalog.counts() == Counts(2, 1, 0, 1, 0, Bytes(2 * SIZE))
     assert catalog.claim(claims) == []
 
 

@@ -70,9 +70,57 @@ def test_reads_what_blkid_says(
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3])
-def test_a_check_that_left_no_error_is_good(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_a_check_that_left_no_error_is_good(device: str, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     answer(monkeypatch, status)
-    check.fsck("/dev/x", FsType.EXT4)
+    check.fsck(device, FsType.EXT4)
+
+
+@pytest.mark.parametrize(
+    ("at", "form", "value"),
+    [
+        (0x3A, "<H", 0),  # mounted, or never left in good order
+        (0x3A, "<H", 3),  # an error is noted
+        (0x60, "<I", 0x2C6),  # the log is to be replayed
+        (0xE8, "<I", 12),  # an inode is to be freed
+        (0x194, "<I", 1),  # an error was noted once
+        (0x38, "<H", 0),
+    ],
+)
+def test_an_ext4_is_looked_at_unless_it_was_left_in_good_order(
+    device: str, monkeypatch: pytest.MonkeyPatch, at: int, form: str, value: int
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(argv: list[str], **_: object) -> Completed:
+        ran.append(argv)
+        return Completed(0, "", "")
+
+    monkeypatch.setattr(check, "run", run)
+    data = bytearray(ext4_superblock(1 << 18))
+    for field, kind, usual in ((0x3A, "<H", 1), (0x60, "<I", 0x2C2)):
+        struct.pack_into(kind, data, field, usual)
+    _write(device, bytes(data))
+    check.fsck(device, FsType.EXT4)
+    assert ran == []
+    struct.pack_into(form, data, at, value)
+    _write(device, bytes(data))
+    check.fsck(device, FsType.EXT4)
+    assert ran == [["e2fsck", "-p", device]]
+
+
+def _write(device: str, superblock: bytes) -> None:
+    with open(device, "r+b") as file:
+        file.seek(1024)
+        file.write(superblock)
+
+
+@pytest.mark.parametrize(("fs_type", "at"), [(FsType.EXT4, 1080), (FsType.XFS, 0), (FsType.BTRFS, 65600)])
+def test_a_file_system_is_known_by_its_own_mark(device: str, fs_type: FsType, at: int) -> None:
+    assert not check.begins_as(device, fs_type)
+    with open(device, "r+b") as file:
+        file.seek(at)
+        file.write({FsType.EXT4: b"\x53\xef", FsType.XFS: b"XFSB", FsType.BTRFS: b"_BHRfS_M"}[fs_type])
+    assert [each for each in FsType if check.begins_as(device, each)] == [fs_type]
 
 
 @pytest.mark.parametrize(
@@ -80,12 +128,12 @@ def test_a_check_that_left_no_error_is_good(monkeypatch: pytest.MonkeyPatch, sta
     [(4, EXT4, DataLossError), (12, EXT4, DataLossError), (8, NOTHING, DataLossError), (8, EXT4, CommandError)],
 )
 def test_errors_left_and_a_lost_superblock_are_data_loss(
-    monkeypatch: pytest.MonkeyPatch, status: int, found: Content, error: type[Exception]
+    device: str, monkeypatch: pytest.MonkeyPatch, status: int, found: Content, error: type[Exception]
 ) -> None:
     answer(monkeypatch, status, "Bad magic number")
     monkeypatch.setattr(check, "probe", lambda _: found)
     with pytest.raises(error, match="Bad magic number"):
-        check.fsck("/dev/x", FsType.EXT4)
+        check.fsck(device, FsType.EXT4)
 
 
 @pytest.mark.parametrize("fs_type", [FsType.XFS, FsType.BTRFS])

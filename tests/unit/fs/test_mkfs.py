@@ -22,6 +22,11 @@ raid-stripe-tree    - raid stripe tree (compat=6.7)
 Argvs = list[list[str]]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    mkfs.command.cache_clear()
+
+
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Argvs:
     argvs: Argvs = []
@@ -108,4 +113,8 @@ def test_a_malformed_profile_is_refused(profile: str) -> None:
 
 def test_auto_is_the_running_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(release="5.14.0-427.el9.x86_64"))
-    assert mkfs.kernel_of("auto") == (5, 14)
+    mkfs.kernel_of.cache_clear()
+    try:
+        assert mkfs.kernel_of("auto") == (5, 14)
+    finally:
+        mkfs.kernel_of.cache_clear()

@@ -1,9 +1,12 @@
 """Lines of mountinfo as values."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csi.errors import KernelError
 from csi.fs import mountinfo
 from csi.fs.mountinfo import Mount
 
@@ -73,13 +76,41 @@ def test_a_path_that_is_no_block_device_has_no_mounts() -> None:
     assert mountinfo.of_device("/does/not/exist") == []
 
 
-def test_finds_where_a_device_node_is_bound() -> None:
-    listed = mountinfo.parse(
-        "1 0 0:5 /dm-3 /pods/a rw - devtmpfs udev rw\n"
-        "2 0 0:5 /dm-31 /pods/b rw - devtmpfs udev rw\n"
-        "3 0 254:3 / /pods/c rw - ext4 /dev/dm-3 rw\n"
-    )
-    assert [mount.mount_point for mount in mountinfo.of_node("/dev/dm-3", listed)] == ["/pods/a"]
+_TABLE = (
+    "1 0 0:5 /dm-3 /pods/a rw - devtmpfs udev rw\n"
+    "2 0 0:5 /dm-31 /pods/b rw - devtmpfs udev rw\n"
+    "3 0 254:3 / /pods/c rw - ext4 /dev/dm-3 rw\n"
+    "4 0 254:31 / /pods/d rw - ext4 /dev/dm-31 rw\n"
+    "5 0 0:44 / /pods/e rw - btrfs /dev/mapper/three rw,subvol=/\n"
+    "6 0 0:45 / /pods/f rw - btrfs /dev/dm-31 rw,subvol=/\n"
+    "7 0 254:3 /sub /pods/g rw shared:1 - ext4 /dev/dm-3 rw\n"
+    "8 0 0:5 / /dev rw - devtmpfs udev rw\n"
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a table of mounts in the place of this process's own."""
+    path = tmp_path / "mountinfo"
+    path.write_text(_TABLE)
+    monkeypatch.setattr(mountinfo, "_PATH", str(path))
+    numbers = {"/dev/dm-3": (254, 3), "/dev/mapper/three": (254, 3), "/dev/dm-31": (254, 31)}
+    monkeypatch.setattr(mountinfo, "_number", numbers.get)
+    return path
+
+
+@pytest.mark.usefixtures("table")
+def test_finds_where_a_device_and_its_node_are_mounted() -> None:
+    assert [mount.mount_point for mount in mountinfo.of_node("/dev/dm-3")] == ["/pods/a"]
+    assert [mount.mount_point for mount in mountinfo.of_device("/dev/dm-3")] == ["/pods/c", "/pods/e", "/pods/g"]
+    assert mountinfo.users("/dev/dm-3") == [*mountinfo.of_device("/dev/dm-3"), *mountinfo.of_node("/dev/dm-3")]
+    assert len(mountinfo.mounts()) == len(_TABLE.splitlines())
+
+
+def test_a_line_that_is_none_is_told_of(table: Path) -> None:
+    table.write_text("1 0 254:3 / /mnt rw ext4 /dev/dm-3 rw\n")
+    with pytest.raises(KernelError, match="not a line of mountinfo"):
+        mountinfo.of_device("/dev/dm-3")
 
 
 @given(point=names)

@@ -18,6 +18,8 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
+        self.accounts: list[str | None] = []
+        """What each request said of who it is."""
         self.answers: list[tuple[int, Any]] = []
         """What the next requests get instead of an answer."""
         self.down = False
@@ -60,6 +62,7 @@ class FakeApi:
                 url = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 said = json.loads(body) if body else None
+                fake.accounts.append(self.headers.get("Authorization"))
                 fake.requests.append((self.command, self.path, said))
                 query = parse_qs(url.query)
                 if "watch" in query:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from kubernetes import client
+from kubernetes.client.configuration import Configuration
 
 from csi.errors import BusyError, DriverError, ExistsError, NotFoundError, StateError, UnavailableError
 from csi.kube.api import Api, ExpiredError
@@ -66,10 +66,22 @@ def test_an_answer_that_is_no_object_is_an_error(api: Api, fake: FakeApi) -> Non
 
 
 def test_a_cluster_out_of_reach_is_unavailable() -> None:
-    settings = client.Configuration(host="http://127.0.0.1:1")
-    settings.retries = False
+    settings = Configuration(host="http://127.0.0.1:1")
     with pytest.raises(UnavailableError, match="cannot be reached"):
-        Api(client.ApiClient(settings)).get(THIN_POOLS, "fast")
+        Api(settings).get(THIN_POOLS, "fast")
+
+
+def test_the_account_is_told_and_read_again_when_it_is_due(fake: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Configuration(host=f"http://127.0.0.1:{fake.server.server_port}")
+    api = Api(settings)
+    fake.objects[f"{POOLS}/fast"] = named("fast")
+    api.get(THIN_POOLS, "fast")
+    settings.api_key["BearerToken"] = "bearer one"
+    api.get(THIN_POOLS, "fast")
+    monkeypatch.setattr(settings, "refresh_api_key_hook", lambda used: used.api_key.update(BearerToken="bearer two"))
+    api.get(THIN_POOLS, "fast")
+    api.rest.close()
+    assert fake.accounts == [None, "bearer one", "bearer two"]
 
 
 def test_outside_of_a_pod_there_is_no_account(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,7 @@ POOL_REPORT = PoolReport(
     ballast=Bytes(6 * MIB),
     volumes=1,
     snapshots=2,
+    templates=5,
     deferred_deletions=3,
     quarantined=4,
 )
@@ -146,13 +147,17 @@ class FakeNode:
         self.calls.append(("snapshot", (wanted,)))
         return self._find(wanted, Kind.SNAPSHOT)
 
-    def volumes(self) -> list[Device]:
+    def volumes(self, after: Handle | None = None, most: int | None = None) -> list[Device]:
         self.calls.append(("volumes", ()))
-        return [self.held[key] for key in sorted(self.held) if self.held[key].kind is Kind.VOLUME]
+        return self._listed(Kind.VOLUME, after, most)
 
-    def snapshots(self) -> list[Device]:
+    def snapshots(self, after: Handle | None = None, most: int | None = None) -> list[Device]:
         self.calls.append(("snapshots", ()))
-        return [self.held[key] for key in sorted(self.held) if self.held[key].kind is Kind.SNAPSHOT]
+        return self._listed(Kind.SNAPSHOT, after, most)
+
+    def _listed(self, kind: Kind, after: Handle | None, most: int | None) -> list[Device]:
+        beyond = [key for key in sorted(self.held) if self.held[key].kind is kind and (after is None or key > after)]
+        return [self.held[key] for key in beyond[:most]]
 
     def create_volume(self, request: VolumeRequest) -> Device:
         self._asked("create_volume", request)

@@ -199,3 +199,18 @@ def test_a_clock_that_is_put_right_leaves_a_certificate_that_is_valid_at_once() 
     (shown,) = x509.load_pem_x509_certificates(own.used().pem)
     assert shown.not_valid_before_utc <= clock() < shown.not_valid_after_utc
     assert own.used().pem.decode() == own.published()
+
+
+def test_a_certificate_that_cannot_be_made_leaves_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    own = Own(NODE, clock)
+    before = own.published()
+    with monkeypatch.context() as patched:
+        patched.setattr(trust, "_PROGRAM", "/nonexistent")
+        for _ in range(2):
+            clock.advance(days=20)
+            assert not own.renew()
+            assert own.published() == before
+    assert own.renew()
+    (shown,) = x509.load_pem_x509_certificates(own.published().encode())
+    assert shown.not_valid_before_utc <= clock() < shown.not_valid_after_utc

@@ -175,6 +175,7 @@ class Pool(_message.Message):
     DEFERRED_DELETIONS_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     pool_id: _builtins.str
     mode: _builtins.str
@@ -205,6 +206,7 @@ class Pool(_message.Message):
     snapshots: _builtins.int
     deferred_deletions: _builtins.int
     quarantined: _builtins.int
+    templates: _builtins.int
     @_builtins.property
     def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -244,10 +246,11 @@ class Pool(_message.Message):
         deferred_deletions: _builtins.int = ...,
         quarantined: _builtins.int = ...,
         conditions: _abc.Iterable[Global___Condition] | None = ...,
+        templates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backing_filesystem", b"backing_filesystem", "ballast", b"ballast", "block_size", b"block_size", "conditions", b"conditions", "data_file", b"data_file", "data_loop_file", b"data_loop_file", "data_total", b"data_total", "data_used", b"data_used", "default_volume_size", b"default_volume_size", "deferred_deletions", b"deferred_deletions", "devices", b"devices", "extendable", b"extendable", "ids_left", b"ids_left", "metadata_file", b"metadata_file", "metadata_loop_file", b"metadata_loop_file", "metadata_total", b"metadata_total", "metadata_used", b"metadata_used", "min_free", b"min_free", "mode", b"mode", "mode_kernel", b"mode_kernel", "overprovision_ratio", b"overprovision_ratio", "pool", b"pool", "pool_id", b"pool_id", "pool_name", b"pool_name", "quarantined", b"quarantined", "snapshots", b"snapshots", "transaction_id", b"transaction_id", "trim", b"trim", "udev_sync", b"udev_sync", "virtual_total", b"virtual_total", "volumes", b"volumes", "when_full", b"when_full"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backing_filesystem", b"backing_filesystem", "ballast", b"ballast", "block_size", b"block_size", "conditions", b"conditions", "data_file", b"data_file", "data_loop_file", b"data_loop_file", "data_total", b"data_total", "data_used", b"data_used", "default_volume_size", b"default_volume_size", "deferred_deletions", b"deferred_deletions", "devices", b"devices", "extendable", b"extendable", "ids_left", b"ids_left", "metadata_file", b"metadata_file", "metadata_loop_file", b"metadata_loop_file", "metadata_total", b"metadata_total", "metadata_used", b"metadata_used", "min_free", b"min_free", "mode", b"mode", "mode_kernel", b"mode_kernel", "overprovision_ratio", b"overprovision_ratio", "pool", b"pool", "pool_id", b"pool_id", "pool_name", b"pool_name", "quarantined", b"quarantined", "snapshots", b"snapshots", "templates", b"templates", "transaction_id", b"transaction_id", "trim", b"trim", "udev_sync", b"udev_sync", "virtual_total", b"virtual_total", "volumes", b"volumes", "when_full", b"when_full"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

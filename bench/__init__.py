@@ -1,0 +1,1 @@
+"""What the driver costs, measured beside LVM and beside what cannot be avoided: ``python -m bench --help``."""

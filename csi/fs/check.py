@@ -3,18 +3,25 @@
 import errno
 import os
 import struct
+import time
 from dataclasses import dataclass
 from typing import Final
 
-from csi.errors import CommandError, DataLossError, KernelError
+from csi.errors import CommandError, DataLossError, KernelError, StateError
 from csi.fs import btrfs
+from csi.fs.busy import DEVICE_PATIENCE, until_free
 from csi.model import FsType
-from csi.process import run
+from csi.process import Completed, run
 from csi.units import MIB, Bytes
 
 _PROBE_DEADLINE: Final = 60.0
 _FSCK_DEADLINE: Final = 3600.0
 _GROW_DEADLINE: Final = 600.0
+
+# e2fsck(8): 1 and 2 mean repaired, 4 errors left, 8 an operational error, which a bad superblock is too.
+_FSCK_REPAIRED: Final = (0, 1, 2, 3)
+_FSCK_LEFT: Final = 4
+_FSCK_FAILED: Final = 8
 
 # blkid(8): nothing was found, or the device could not be read; several signatures that contradict each other.
 _BLKID_NOTHING: Final = 2
@@ -94,27 +101,42 @@ def fsck(device: str, fs_type: FsType) -> None:
     """Check the unmounted file system on ``device`` and repair what can be repaired safely (``e2fsck -p``).
 
     xfs and btrfs replay their logs when they are mounted and have nothing to do here; nor has an ext4 that was left in
-    good order. Raise DataLossError if errors are left or the superblock is not one, CommandError if the check could not
-    be made, KernelError if the device cannot be read.
+    good order. A device in use is tried again for DEVICE_PATIENCE: one that somebody just unmounted leaves the mount
+    table before the kernel has let it go. Raise DataLossError if errors are left or the superblock is not one,
+    StateError if the device stays in use, CommandError if the check could not be made, KernelError if the device cannot
+    be read.
     """
     if fs_type is not FsType.EXT4 or _ext4_in_order(_read(device, _EXT4_SUPERBLOCK, _EXT4_SUPERBLOCK)):
         return
-    # e2fsck(8): 1 and 2 mean repaired, 4 errors left, 8 an operational error, which a bad superblock is too.
-    repaired, left, operational = (0, 1, 2, 3), 4, 8
-    ok = (*repaired, *(left | low for low in repaired), *range(operational, operational << 1))
-    argv = ["e2fsck", "-p", device]
-    done = run(argv, deadline=_FSCK_DEADLINE, ok=ok)
-    if done.status in repaired:
+    try:
+        done = until_free(lambda: _e2fsck(device), time.monotonic() + DEVICE_PATIENCE)
+    except OSError as error:
+        number = error.errno or 0
+        raise StateError("check", device, "it is in use", errno=number, way_out="unmount it there first") from error
+    if done.status in _FSCK_REPAIRED:
         return
-    said = " ".join((done.stdout + done.stderr).split())[-500:]
-    if done.status & left or probe(device).fs_type is not FsType.EXT4:
+    said = _said(done)
+    if done.status & _FSCK_LEFT or probe(device).fs_type is not FsType.EXT4:
         raise DataLossError(
             "check",
             device,
             f"e2fsck -p left errors: {said}",
             way_out="nothing was formatted; run 'e2fsck -f' by hand on a snapshot of it, or restore an older snapshot",
         )
-    raise CommandError("run", " ".join(argv), f"exit status {done.status}: {said}")
+    raise CommandError("check", device, f"e2fsck -p ended with exit status {done.status}: {said}")
+
+
+def _e2fsck(device: str) -> Completed:
+    """Run it once. Raise OSError EBUSY if it did nothing as the device is in use (e2fsck/unix.c, ``check_mount``)."""
+    ok = (*_FSCK_REPAIRED, *(_FSCK_LEFT | low for low in _FSCK_REPAIRED), *range(_FSCK_FAILED, _FSCK_FAILED << 1))
+    done = run(["e2fsck", "-p", device], deadline=_FSCK_DEADLINE, ok=ok)
+    if done.status == _FSCK_FAILED and "is in use" in _said(done):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), device)
+    return done
+
+
+def _said(done: Completed) -> str:
+    return " ".join((done.stdout + done.stderr).split())[-500:]
 
 
 def device_size(device: str) -> Bytes:

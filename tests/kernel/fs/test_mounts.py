@@ -1,16 +1,14 @@
 """Mounting, binding and unmounting on confined paths, on the running kernel."""
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from csi.errors import BusyError, InvalidRequestError, KernelError, NotFoundError, StateError, UnavailableError
-from csi.fs import btrfs, mkfs, mountinfo, options, syscalls
+from csi.fs import mkfs, mountinfo, options, syscalls
 from csi.fs import mount as mounting
 from csi.fs.mount import bind, mount, restrict, syncfs, unmount
 from csi.fs.options import Options
@@ -265,31 +263,6 @@ def test_a_file_system_that_is_writable_elsewhere_is_not_mounted_read_only(
     assert staged
     with root.directory(f"{root.path}/b") as place, pytest.raises(StateError, match="unmount it there first"):
         mount(device, place, FsType.EXT4, Options.parse(FsType.EXT4, ["ro"]))
-
-
-@pytest.mark.parametrize("fs_type", FsType)
-def test_a_device_that_becomes_free_in_time_is_mounted(root: Root, make_disk: MakeDisk, fs_type: FsType) -> None:
-    device = make_disk(Bytes(320 * MIB))
-    mkfs.make(device, fs_type)
-    with _held_for_a_moment(device), root.directory(f"{root.path}/a") as place:
-        assert mount(device, place, fs_type, Options()).is_of(device)
-
-
-def test_a_btrfs_that_becomes_free_in_time_gets_its_uuid(make_disk: MakeDisk) -> None:
-    device = make_disk(Bytes(320 * MIB))
-    mkfs.make(device, FsType.BTRFS)
-    with _held_for_a_moment(device):
-        btrfs.renew_uuid(device)
-
-
-@contextlib.contextmanager
-def _held_for_a_moment(device: str) -> Iterator[None]:
-    """Hold the device as a process does that was forked while it was open exclusively, until its exec."""
-    held = os.open(device, os.O_RDONLY | os.O_EXCL)
-    letting_go = threading.Timer(0.5, os.close, (held,))
-    letting_go.start()
-    yield
-    letting_go.join()
 
 
 def test_an_xfs_that_grew_again_and_again_before_a_crash_is_mounted(root: Root, make_disk: MakeDisk) -> None:

@@ -3,11 +3,10 @@
 import os
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from csi.errors import DataLossError, DriverError, UnavailableError
 from csi.failpoint import hit
@@ -30,21 +29,6 @@ _FOR_EVER: Final = -1.0
 """As threading.Lock.acquire has it."""
 _REBUILD: Final = "run 'thinpool-csi check --rebuild'"
 
-_Result = TypeVar("_Result")
-
-
-class _Change:
-    """A change that somebody waits for, and what came of it."""
-
-    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, durable: bool) -> None:
-        self.work = work
-        self.durable = durable
-        self.over = False
-        self.abandoned = False
-        """Whoever waited for it has been given an error."""
-        self.result: Any = None
-        self.error: Exception | None = None
-
 
 class Database:
     """A pool's database, open. Safe for many threads, which take turns."""
@@ -53,7 +37,6 @@ class Database:
         self._db = connection
         self._pool = pool
         self._lock = threading.Lock()
-        self._waiting: deque[_Change] = deque()
         self._flushes: bool | None = None
         """Whether the last commit flushed the disk."""
         self._file: str = connection.execute("PRAGMA database_list").fetchone()[2]
@@ -179,83 +162,20 @@ class Database:
         commit or checkpoint (https://www.sqlite.org/pragma.html#pragma_synchronous); the order is kept.
         Raise UnavailableError.
         """
-        with self._turn("write catalog"), self._committed(durable=durable):
-            yield self._db
-
-    def together(self, work: Callable[[sqlite3.Connection], _Result], *, durable: bool) -> _Result:
-        """Have ``work`` change something, in one transaction with what others wait to change at this moment.
-
-        So however many wait, one commit and one flush of the disk serve them all. An exception from ``work`` undoes
-        what it did, and nothing of the others'; it may be called a second time.
-        Raise UnavailableError: then nothing is changed later, unless the commit is under way on a disk that hangs.
-        """
-        mine = _Change(work, durable=durable)
-        self._waiting.append(mine)
-        try:
-            with self._turn("write catalog"):
-                # Whoever had the lock may have done it.
-                if not mine.over:
-                    self._change_all()
-        except UnavailableError:
-            mine.abandoned = True
-            if not mine.over:
+        with self._turn("write catalog"):
+            try:
+                if durable is not self._flushes:
+                    self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._flushes = durable
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise self._unavailable("write catalog", error) from error
+            except BaseException:
+                self._roll_back()
                 raise
-        if not mine.over:
-            raise UnavailableError("write catalog", self._pool, "it was broken off", way_out="send it again later")
-        if mine.error is not None:
-            raise mine.error
-        result: _Result = mine.result
-        return result
-
-    def _change_all(self) -> None:
-        """Carry out all that waits; the caller holds the lock."""
-        changes = []
-        while self._waiting:
-            changes.append(self._waiting.popleft())
-        if not self._change(changes):
-            for each in changes:
-                self._change([each])
-
-    def _change(self, changes: Sequence[_Change]) -> bool:
-        """Carry them out in one transaction, and say to each what came of it; the caller holds the lock.
-
-        Return False, with nothing changed, where one of several is to blame: it is found by trying each by itself.
-        """
-        wanted = [each for each in changes if not each.abandoned]
-        if not wanted:
-            return True
-        at_work = False
-        try:
-            with self._committed(durable=any(each.durable for each in wanted)):
-                at_work = True
-                for each in wanted:
-                    each.result = each.work(self._db)
-                at_work = False
-        except Exception as error:  # noqa: BLE001 - it is for those who wait
-            if at_work and len(wanted) > 1:
-                return False
-            for each in wanted:
-                each.error = error
-        for each in wanted:
-            each.over = True
-        return True
-
-    @contextmanager
-    def _committed(self, *, durable: bool) -> Iterator[None]:
-        """Begin a transaction, and end it; the caller holds the lock."""
-        try:
-            if durable is not self._flushes:
-                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._flushes = durable
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise self._unavailable("write catalog", error) from error
-        except BaseException:
-            self._roll_back()
-            raise
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:

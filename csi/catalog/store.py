@@ -193,40 +193,37 @@ class Catalog:
         Raise NoSpaceError when the pool's ids are used up, and what ``admit`` raises.
         """
         now = time.time_ns()
-        return self._db.together(lambda db: self._add(db, drafts, now, covered, group, admit), durable=True)
+        with self._db.transaction(durable=True) as db:
+            wanted = {"count": len(drafts), "covered": covered, "batch": ID_BATCH, "limit": THIN_ID_LIMIT}
+            ((after, ceiling, promised),) = db.execute(_NEXT_IDS, wanted).fetchall()
+            if after > THIN_ID_LIMIT:
+                raise NoSpaceError(
+                    "allocate thin id",
+                    self._pool,
+                    f"all {THIN_ID_LIMIT:,} ids of the pool are used up",
+                    way_out="make another pool and move the volumes there",
+                )
+            admit(Bytes(promised))
+            following = after - len(drafts)
+            number = GroupId(following) if group is not None else None
+            if group is not None:
+                sources = ",".join(str(draft.origin) for draft in drafts)
+                db.execute("INSERT INTO snapshot_group VALUES (?, ?, ?, ?, 0)", (number, group, sources, now))
+            made = [
+                draft.device(Handle(self._pool, ThinId(thin)), number, now)
+                for thin, draft in enumerate(drafts, following)
+            ]
+            for device in made:
+                insert(db, device)
+            return made, ceiling
 
-    def _add(
-        self, db: sqlite3.Connection, drafts: Sequence[Draft], now: int, covered: int, group: str | None, admit: Admit
-    ) -> tuple[list[Device], int]:
-        wanted = {"count": len(drafts), "covered": covered, "batch": ID_BATCH, "limit": THIN_ID_LIMIT}
-        ((after, ceiling, promised),) = db.execute(_NEXT_IDS, wanted).fetchall()
-        if after > THIN_ID_LIMIT:
-            raise NoSpaceError(
-                "allocate thin id",
-                self._pool,
-                f"all {THIN_ID_LIMIT:,} ids of the pool are used up",
-                way_out="make another pool and move the volumes there",
+    def ready(self, devices: Sequence[Device]) -> list[Device]:
+        """Record that devices were made; not durable (recovery finds them in the pool, and says the same)."""
+        with self._db.transaction(durable=False) as db:
+            db.executemany(
+                "UPDATE device SET state = 'ready' WHERE thin_id = ?", [(device.handle.thin,) for device in devices]
             )
-        admit(Bytes(promised))
-        following = after - len(drafts)
-        number = GroupId(following) if group is not None else None
-        if group is not None:
-            sources = ",".join(str(draft.origin) for draft in drafts)
-            db.execute("INSERT INTO snapshot_group VALUES (?, ?, ?, ?, 0)", (number, group, sources, now))
-        made = [
-            draft.device(Handle(self._pool, ThinId(thin)), number, now) for thin, draft in enumerate(drafts, following)
-        ]
-        for device in made:
-            insert(db, device)
-        return made, ceiling
-
-    def ready(self, device: Device) -> Device:
-        """Record that the device was made; not durable (recovery finds it in the pool, and says the same)."""
-        thin = device.handle.thin
-        self._db.together(
-            lambda db: db.execute("UPDATE device SET state = 'ready' WHERE thin_id = ?", (thin,)), durable=False
-        )
-        return replace(device, state=State.READY)
+        return [replace(device, state=State.READY) for device in devices]
 
     def group_cut(self, group: GroupId, created: int, *, covered: int) -> tuple[Group, int]:
         """Record that every member was cut at one point in time, ``created``; durable.

@@ -79,14 +79,17 @@ class ThinPool:
         except ValueError as error:
             raise KernelError("read status", self.name, str(error)) from error
 
-    def create_thin(self, thin: ThinId) -> None:
-        """Make an empty thin device. EEXIST is passed on: only the caller knows whether it made it before."""
-        self._change(f"create_thin {thin}")
+    def create_thin(self, thin: ThinId, *, confirm: bool = True) -> None:
+        """Make an empty thin device. EEXIST is passed on: only the caller knows whether it made it before.
+
+        Without ``confirm`` the caller has ``confirm`` look afterwards whether it was kept, for several at once.
+        """
+        self._change(f"create_thin {thin}", confirm=confirm)
 
     def create_snap(self, thin: ThinId, origin: ThinId, *, confirm: bool = True) -> None:
         """Cut ``thin`` from ``origin``, which must be suspended if it is active. EEXIST is passed on.
 
-        Without ``confirm`` the caller has ``confirm`` look afterwards whether it was kept, once nobody waits any more.
+        Without ``confirm`` likewise, once nobody waits for the origin any more.
         """
         self._change(f"create_snap {thin} {origin}", confirm=confirm)
 

@@ -5,20 +5,18 @@ what was cut counts only if the freeze held to the end and that was made durable
 caller starts again with new ids.
 """
 
-import errno
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from csi.catalog.row import Draft
-from csi.errors import BusyError, InvalidRequestError, KernelError, NotFoundError, StateError, UnavailableError
+from csi.errors import BusyError, InvalidRequestError, NotFoundError, StateError
 from csi.failpoint import hit
 from csi.fs import mount
 from csi.model import Device, Handle, Kind, State
-from csi.units import Bytes
-from csi.volumes import capacity, mounts
-from csi.volumes.pool import REBUILD, Guard, Pool, is_live
+from csi.volumes import mounts
+from csi.volumes.making import intend, make, make_at_rest, take_back, taken_back
+from csi.volumes.pool import Pool, is_live
 
 
 def source_of(pool: Pool, operation: str, handle: Handle, kinds: Sequence[Kind]) -> Device:
@@ -57,23 +55,11 @@ def settle(pool: Pool, operation: str, source: Handle) -> None:
         return
 
 
-def intend(
-    pool: Pool, operation: str, name: str, drafts: Sequence[Draft], *, group: str | None = None
-) -> tuple[list[Device], int]:
-    """Record what is to be made, if there is room for it.
-
-    Return it and the ceiling to cover before. Raise NoSpaceError, UnavailableError.
-    """
-    adding = Bytes(sum(draft.size for draft in drafts if draft.kind is Kind.VOLUME))
-    admit = capacity.admission(pool, operation, name, adding)
-    return pool.catalog.add(drafts, covered=pool.kernel_ceiling, group=group, admit=admit)
-
-
 def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
     """Make the device that ``draft`` describes as a snapshot of ``source``, whose turn the caller holds."""
     origin = pool.device(source.handle.thin)
     if not is_live(origin):
-        return make_at_rest(pool, operation, draft)
+        return make_at_rest(pool, draft)
     (device,), ceiling = intend(pool, operation, draft.name or "", [replace(draft, state=State.CUTTING)])
     hit("cut.after-intent")
     with taken_back(pool, [device]):
@@ -82,7 +68,7 @@ def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
         with pool.frozen(operation, [origin]):
             hit("cut.frozen")
             now = time.time_ns()
-            make(pool, device, confirm=False)
+            make(pool, device)
             hit("cut.after-message")
         hit("cut.after-thaw")
         pool.thin.confirm(f"create_snap {device.handle.thin}")
@@ -92,58 +78,6 @@ def cut_one(pool: Pool, operation: str, source: Device, draft: Draft) -> Device:
     pool.cover(ceiling)
     hit("cut.after-outcome")
     return device
-
-
-def make_at_rest(pool: Pool, operation: str, draft: Draft) -> Device:
-    """Make the device that ``draft`` describes, blank or as a snapshot of what nobody writes to."""
-    (device,), ceiling = intend(pool, operation, draft.name or "", [replace(draft, state=State.CREATING)])
-    hit("create.after-intent")
-    with taken_back(pool, [device]):
-        pool.cover(ceiling)
-        hit("create.after-reserve")
-        make(pool, device)
-        hit("create.after-message")
-        device = pool.catalog.ready(device)
-    hit("create.after-outcome")
-    return device
-
-
-def make(pool: Pool, device: Device, *, confirm: bool = True) -> None:
-    """Send the message that makes a recorded device, blank or from its origin.
-
-    Without ``confirm`` the caller looks afterwards whether the pool has kept it (``ThinPool.confirm``).
-
-    No id is handed out twice. So one that is taken is data that the catalog does not know: it is quarantined, never
-    taken back, and the pool takes no more changes. Raise UnavailableError then.
-    """
-    thin = device.handle.thin
-    try:
-        if device.origin is None:
-            pool.thin.create_thin(thin)
-        else:
-            pool.thin.create_snap(thin, device.origin, confirm=confirm)
-    except KernelError as error:
-        if error.errno != errno.EEXIST:
-            raise
-        pool.catalog.quarantine(device)
-        pool.guard = Guard(f"the pool has a device that the catalog does not know ({device.handle})", REBUILD)
-        raise UnavailableError("make device", str(device.handle), pool.guard.why, way_out=REBUILD) from error
-
-
-@contextmanager
-def taken_back(pool: Pool, devices: Sequence[Device]) -> Iterator[None]:
-    """On an error, hand devices that may half exist to the deletion queue, so that nothing is left over."""
-    try:
-        yield
-    except BaseException:
-        take_back(pool, devices)
-        raise
-
-
-def take_back(pool: Pool, devices: Sequence[Device]) -> None:
-    """Hand devices to the deletion queue, with the group that they were to be."""
-    pool.catalog.delete(devices, group=devices[0].group)
-    pool.reclaim_wanted.set()
 
 
 def made_before(pool: Pool, operation: str, existing: Device | None) -> Device | None:

@@ -8,7 +8,8 @@ from csi.errors import ExistsError, InvalidRequestError
 from csi.failpoint import hit
 from csi.model import Group, GroupHandle, Handle, Kind
 from csi.volumes import volume
-from csi.volumes.cutting import intend, make, settle, source_of, taken_back
+from csi.volumes.cutting import settle, source_of
+from csi.volumes.making import intend, make, taken_back
 from csi.volumes.pool import PATIENCE, Pool
 from csi.volumes.snapshot import draft
 
@@ -57,7 +58,7 @@ def create(pool: Pool, name: str, handles: Sequence[Handle]) -> Group:
                 hit("group.frozen")
                 now = time.time_ns()
                 for place, member in enumerate(members):
-                    make(pool, member, confirm=False)
+                    make(pool, member)
                     if place == len(members) // 2:
                         hit("group.half-cut")
                 hit("group.after-messages")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from csi.catalog.row import Draft
 from csi.catalog.store import Catalog
 from csi.dm.freezer import Freezer
 from csi.dm.ioctl import Control
@@ -16,9 +17,10 @@ from csi.dm.thin_pool import ThinPool
 from csi.errors import DiskHangsError, DriverError, NoSpaceError, NotFoundError, StateError, UnavailableError
 from csi.fs.paths import Root
 from csi.lvm.pool_group import PoolGroup
-from csi.model import SENTINEL, GroupHandle, Handle, Kind, PoolId, ThinId
+from csi.model import SENTINEL, Device, GroupHandle, Handle, Kind, PoolId, ThinId
 from csi.settings import PoolSpec
 from csi.units import MIB, Blocks, Bytes, block_bytes, blocks_up
+from csi.volumes.combiner import Combiner
 from csi.volumes.locks import Claims, Turns
 from csi.volumes.pulse import Pulse, read_first
 from csi.volumes.reports import PoolSpace
@@ -84,6 +86,8 @@ class Pool:
     claims: Claims = field(default_factory=Claims)
     turns: Turns = field(default_factory=Turns)
     templates: Templates = field(default_factory=Templates)
+    making: Combiner[Draft, Device] = field(default_factory=Combiner)
+    """Devices that are made without a freeze, those that are asked for at the same time together."""
     freezing: threading.Lock = field(default_factory=threading.Lock)
     """Held by a freeze and by an extension, which must never meet."""
     leaving: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_LEAVING))

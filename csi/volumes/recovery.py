@@ -84,7 +84,7 @@ def _finish(pool: Pool, device: Device, *, there: bool) -> None:
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
-    pool.catalog.ready(device)
+    pool.catalog.ready([device])
     log.info("volume finished", volume=str(device.handle))
 
 

@@ -12,7 +12,8 @@ from csi.fs import mkfs
 from csi.model import Device, FsState, FsType, Handle, Kind, State
 from csi.units import Bytes
 from csi.volumes import capacity, mounts, template
-from csi.volumes.cutting import cut_one, made_before, make_at_rest, settle, source_of
+from csi.volumes.cutting import cut_one, made_before, settle, source_of
+from csi.volumes.making import make_at_rest
 from csi.volumes.pool import PATIENCE, Pool
 from csi.volumes.requests import VolumeRequest
 
@@ -60,7 +61,7 @@ def _blank(pool: Pool, request: VolumeRequest) -> Device:
     with pool.templates.using(template.shape(pool, fs_type, size, request.mkfs_profile)) as fresh:
         if fresh is not None:
             draft = replace(draft, origin=fresh.handle.thin, fs_state=FsState.FRESH, fs_unique=False)
-        return make_at_rest(pool, _CREATE, draft)
+        return make_at_rest(pool, draft)
 
 
 def _copy(pool: Pool, request: VolumeRequest, handle: Handle) -> Device:

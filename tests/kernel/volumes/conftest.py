@@ -3,12 +3,14 @@
 import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
 from csi.dm.freezer import Freezer
 from csi.settings import PoolSpec
 from csi.units import GIB, MIB
+from tests.kernel.volumes.gate import Gate, GateAt
 from tests.kernel.volumes.served import Served, loop_disk, remove_devices
 
 MakeServed = Callable[..., Served]
@@ -49,6 +51,18 @@ def served(module_served: Served) -> Iterator[Served]:
     yield module_served
     module_served.reopen()
     module_served.clear()
+
+
+@pytest.fixture
+def gate_at(monkeypatch: pytest.MonkeyPatch) -> GateAt:
+    """Return a function that puts a gate at a step of a module."""
+
+    def put(module: ModuleType, step: str) -> Gate:
+        gate = Gate(step)
+        monkeypatch.setattr(module, "hit", gate.hit)
+        return gate
+
+    return put
 
 
 def _maker(stack: contextlib.ExitStack, paths: pytest.TempPathFactory, freezer: Freezer) -> MakeServed:

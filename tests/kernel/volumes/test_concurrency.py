@@ -1,48 +1,21 @@
 """Requests at once: for one object one works and the others are told to come back; a shared source is no reason."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from csi.errors import BusyError, StateError
 from csi.units import KIB, MIB
-from csi.volumes import cutting, group, staging
+from csi.volumes import group, making, staging
 from csi.volumes.requests import Access, VolumeRequest
 from tests.kernel.conftest import wait_until
+from tests.kernel.volumes.gate import GateAt
 from tests.kernel.volumes.served import SIZE, Served
 
 _CLONES = 50
-
-
-class Gate:
-    """A step of an operation at which the first to come there waits."""
-
-    def __init__(self, step: str) -> None:
-        self._step = step
-        self._reached = threading.Event()
-        self._opened = threading.Event()
-
-    def hit(self, step: str) -> None:
-        """Stand in for ``csi.failpoint.hit``."""
-        if step == self._step and not self._reached.is_set():
-            self._reached.set()
-            assert self._opened.wait(30)
-
-    @contextmanager
-    def held(self, executor: ThreadPoolExecutor, call: Callable[[], object]) -> Iterator[Future[object]]:
-        """Run ``call`` in a thread up to the step; let it go on at the end."""
-        future = executor.submit(call)
-        try:
-            assert self._reached.wait(30)
-            yield future
-        finally:
-            self._opened.set()
-            future.exception(30)
 
 
 @pytest.fixture
@@ -51,39 +24,23 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-@pytest.fixture
-def gate_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, str], Gate]:
-    """Return a function that puts a gate at a step of a module."""
-
-    def put(module: ModuleType, step: str) -> Gate:
-        gate = Gate(step)
-        monkeypatch.setattr(module, "hit", gate.hit)
-        return gate
-
-    return put
-
-
-GateAt = Callable[[ModuleType, str], Gate]
-
-
 def test_of_two_requests_for_one_volume_name_one_works(
     served: Served, executor: ThreadPoolExecutor, gate_at: GateAt
 ) -> None:
-    with gate_at(cutting, "create.after-reserve").held(executor, lambda: served.create("v")) as first:
+    with gate_at(making, "create.after-reserve").held(executor, lambda: served.create("v")) as first:
         with pytest.raises(BusyError, match="another operation"):
             served.create("v")
         with pytest.raises(BusyError):
             served.create("v", SIZE * 2)
-        other = served.create("other")
     assert served.create("v") == first.result()
-    assert served.node.volumes() == [first.result(), other]
+    assert served.node.volumes() == [first.result()]
 
 
 def test_of_two_requests_for_one_snapshot_name_one_works(
     served: Served, executor: ThreadPoolExecutor, gate_at: GateAt
 ) -> None:
     source = served.create("v").handle
-    gate = gate_at(cutting, "create.after-reserve")
+    gate = gate_at(making, "create.after-reserve")
     with (
         gate.held(executor, lambda: served.node.create_snapshot("s", source)) as first,
         pytest.raises(BusyError, match="another operation"),

@@ -193,7 +193,7 @@ def test_a_lost_template_is_no_loss_and_a_second_of_its_shape_goes(served: Serve
     (kept,) = _templates(served)
     second, _ = served.pool.catalog.add([_draft_of(kept)], covered=served.pool.kernel_ceiling)
     served.pool.thin.create_snap(second[0].handle.thin, kept.handle.thin)
-    served.pool.catalog.ready(second[0])
+    served.pool.catalog.ready(second)
     served.reboot()
     served.reclaimed()
     assert len(_templates(served)) == 1

@@ -29,5 +29,5 @@ def snapshot(origin: ThinId, name: str | None = "s") -> Draft:
 
 def made(catalog: Catalog, name: str = "v") -> Device:
     """Record a volume as made."""
-    (device,), _ = catalog.add([volume(name)], covered=0)
-    return catalog.ready(device)
+    (device,) = catalog.ready(catalog.add([volume(name)], covered=0)[0])
+    return device

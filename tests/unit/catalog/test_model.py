@@ -85,7 +85,7 @@ class CatalogMachine(RuleBasedStateMachine):
         if device is None:
             return
         if device.state is State.CREATING:
-            self.catalog.ready(device)
+            self.catalog.ready([device])
             self.update(device, state=State.READY)
         elif device.state is State.CUTTING and device.group is None:
             _, ceiling = self.catalog.snapshot_cut(device, 98, covered=self.kernel)

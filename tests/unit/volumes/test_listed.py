@@ -33,7 +33,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
         # None of these is listed as a volume.
         catalog.add([volume("inline", ephemeral=True), volume("begun")], covered=0)
         (cut,), _ = catalog.add([snapshot(ThinId(1))], covered=0)
-        catalog.ready(cut)
+        catalog.ready([cut])
         catalog.delete([made(catalog, "gone")])
         pool = SimpleNamespace(id=pool_id, catalog=catalog, require_answering=lambda *_: None)
         node.wanted.open[pool_id] = cast("Pool", pool)

@@ -22,7 +22,7 @@ from csi.volumes.pool import PATIENCE, REBUILD, Guard, Pool
 def make_at_rest(pool: Pool, draft: Draft) -> Device:
     """Make the device that ``draft`` describes, blank or as a snapshot of what nobody writes to.
 
-    Raise NoSpaceError, UnavailableError, BusyError, KernelError.
+    Raise NoSpaceError, UnavailableError, KernelError.
     """
     operation, subject = _named(draft)
     wanted = replace(draft, state=State.CREATING)
@@ -38,7 +38,7 @@ def _make_all(pool: Pool, drafts: Sequence[Draft]) -> list[Device | Exception]:
             return [error]
         return [outcome for draft in drafts for outcome in _make_all(pool, [draft])]
     except DriverError as error:
-        if error.subject != drafts[0].name:
+        if (error.operation, error.subject) != _named(drafts[0]):
             return [error] * len(drafts)
         # What is said of the first holds for each.
         said, way_out = type(error), error.way_out
@@ -53,28 +53,36 @@ def _named(draft: Draft) -> tuple[str, str]:
 def _make_together(pool: Pool, drafts: Sequence[Draft]) -> list[Device | Exception]:
     devices, ceiling = intend(pool, *_named(drafts[0]), drafts)
     hit("create.after-intent")
-    outcomes: list[Device | Exception] = []
     with taken_back(pool, devices):
         pool.cover(ceiling)
         hit("create.after-reserve")
-        outcomes += (_outcome(pool, device) for device in devices)
+        outcomes = [_outcome(pool, device) for device in devices]
         hit("create.after-message")
-        made = [each for each in outcomes if isinstance(each, Device)]
-        if made:
-            pool.thin.confirm(", ".join(f"create_thin {device.handle.thin}" for device in made))
-            pool.catalog.ready(made)
+    failed = [device for device, said in zip(devices, outcomes, strict=True) if isinstance(said, KernelError)]
+    if failed:
+        take_back(pool, failed)
+    made = [said for said in outcomes if isinstance(said, Device)]
+    if made:
+        with taken_back(pool, made):
+            pool.thin.confirm(", ".join(_message(device) for device in made))
+            ready = iter(pool.catalog.ready(made))
+            outcomes = [next(ready) if isinstance(said, Device) else said for said in outcomes]
     hit("create.after-outcome")
-    return [replace(each, state=State.READY) if isinstance(each, Device) else each for each in outcomes]
+    return outcomes
 
 
-def _outcome(pool: Pool, device: Device) -> Device | DriverError:
-    """Make one of several, or take it back; the others do not suffer from it."""
+def _outcome(pool: Pool, device: Device) -> Device | Exception:
+    """Make one of several, or say why not: the others do not suffer from it."""
     try:
-        with taken_back(pool, [device]):
-            make(pool, device)
+        make(pool, device)
     except DriverError as error:
         return error
     return device
+
+
+def _message(device: Device) -> str:
+    thin, origin = device.handle.thin, device.origin
+    return f"create_thin {thin}" if origin is None else f"create_snap {thin} {origin}"
 
 
 def intend(
@@ -106,8 +114,8 @@ def make(pool: Pool, device: Device) -> None:
     except KernelError as error:
         if error.errno != errno.EEXIST:
             raise
-        pool.catalog.quarantine(device)
         pool.guard = Guard(f"the pool has a device that the catalog does not know ({device.handle})", REBUILD)
+        pool.catalog.quarantine(device)
         raise UnavailableError("make device", str(device.handle), pool.guard.why, way_out=REBUILD) from error
 
 

@@ -1,14 +1,16 @@
 """What waits at the same time is carried out together, and each is told what came of its own."""
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from csi.errors import BusyError, NoSpaceError, UnavailableError
-from csi.volumes.combiner import Carry, Combiner
+from csi.errors import NoSpaceError, UnavailableError
+from csi.volumes.combiner import MOST, Carry, Combiner
 from tests.kernel.conftest import wait_until
 
 _CROWD = 8
@@ -32,7 +34,7 @@ class Doubling:
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(_CROWD + 1) as made:
+    with ThreadPoolExecutor(MOST + 4) as made:
         yield made
 
 
@@ -71,6 +73,26 @@ def test_those_who_come_meanwhile_are_served_together(threads: ThreadPoolExecuto
     assert [sorted(asked) for asked in doubling.asked] == [[1], [*range(_CROWD)]]
 
 
+def test_no_more_are_carried_out_together_than_may_hang_together(threads: ThreadPoolExecutor) -> None:
+    combiner, doubling = Combiner[int, int](), Doubling()
+    with _one_at_work(combiner, doubling, threads):
+        others = [threads.submit(_have(combiner, number, doubling.carry)) for number in range(MOST + 2)]
+        wait_until(lambda: len(combiner._waiting) == len(others))
+    assert [other.result(30) for other in others] == [number * 2 for number in range(MOST + 2)]
+    assert [len(asked) for asked in doubling.asked] == [1, MOST, 2]
+
+
+def test_what_is_over_is_answered_however_long_the_next_takes(threads: ThreadPoolExecutor) -> None:
+    combiner, doubling, next_one = Combiner[int, int](), Doubling(), Doubling()
+    with _one_at_work(combiner, doubling, threads) as first:
+        waiting = threads.submit(_have(combiner, 2, next_one.carry))
+        wait_until(lambda: len(combiner._waiting) == 1)
+    assert first.result(30) == 2
+    assert next_one.begun.wait(30)
+    next_one.may.set()
+    assert waiting.result(30) == 4
+
+
 def test_one_that_fails_leaves_the_others_alone(threads: ThreadPoolExecutor) -> None:
     combiner, doubling = Combiner[int, int](), Doubling()
     with _one_at_work(combiner, doubling, threads):
@@ -85,7 +107,7 @@ def test_what_was_not_begun_in_time_is_never_done(threads: ThreadPoolExecutor) -
     combiner, doubling = Combiner[int, int](), Doubling()
     with (
         _one_at_work(combiner, doubling, threads),
-        pytest.raises(BusyError, match=r"double 7: others have been at it for 0\.05 s"),
+        pytest.raises(UnavailableError, match=r"double 7: others have been at it for 0\.05 s"),
     ):
         _have(combiner, 7, doubling.carry, patience=0.05)()
     assert _have(combiner, 8, doubling.carry)() == 16
@@ -136,3 +158,22 @@ def test_what_was_broken_off_is_not_answered_as_done(threads: ThreadPoolExecutor
     ended = {type(other.exception(30)) for other in others}
     assert ended == {SystemExit, UnavailableError}
     assert _have(combiner, 4, doubling.carry)() == 8
+
+
+def test_of_a_crowd_each_is_carried_out_once_or_told_that_it_was_not(threads: ThreadPoolExecutor) -> None:
+    combiner, done, patience = Combiner[int, int](), list[int](), itertools.cycle((0.001, 0.01, 30.0))
+
+    def carry(wanted: Sequence[int]) -> list[int | Exception]:
+        time.sleep(0.002)
+        done.extend(wanted)
+        return [number * 2 for number in wanted]
+
+    def ask(number: int) -> bool:
+        try:
+            return _have(combiner, number, carry, next(patience))() == number * 2
+        except UnavailableError:
+            return False
+
+    told = list(threads.map(ask, range(600)))
+    assert sorted(done) == [number for number, was_done in enumerate(told) if was_done]
+    assert 0 < len(done) < len(told)

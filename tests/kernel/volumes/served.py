@@ -12,10 +12,12 @@ from typing import Final
 from csi.agent.agent import Agent
 from csi.dm.freezer import Freezer
 from csi.dm.ioctl import Control
+from csi.dm.targets import PoolMode
 from csi.fs import mountinfo
 from csi.model import Device, FsType, Handle, Kind, State
 from csi.settings import PoolSpec
 from csi.units import MIB, Bytes
+from csi.volumes import sentinel
 from csi.volumes.node import Node
 from csi.volumes.opening import Place
 from csi.volumes.pool import Pool
@@ -134,6 +136,14 @@ class Served:
         """Wait until nothing waits for its space to be given back."""
         self.pool.reclaim_wanted.set()
         wait_until(lambda: not self.pool.catalog.counts().deleting, 60)
+
+    def filled(self) -> None:
+        """Wait until the pool is full and has no ballast left to give."""
+        wait_until(lambda: self.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 60)
+        wait_until(lambda: not sentinel.ballast(self.pool), 20)
+        # What the ballast mapped is free with the next commit, and takes writes for a moment: not a later moment.
+        self.pool.thin.status(flush=True)
+        wait_until(lambda: self.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 20)
 
     def unmount(self, *, lazy: bool = False) -> None:
         """Unmount whatever is mounted below the kubelet's directory."""

@@ -66,6 +66,7 @@ def test_a_pool_is_taken_out_of_the_kernel_while_its_ballast_is_filled(
         return size(of)
 
     size = sentinel.ballast_size
+    wait_until(lambda: sentinel.ballast(pool) == size(pool), 20)
     monkeypatch.setattr(sentinel, "ballast_size", size_late)
     assert sentinel.drop(pool)
     assert filling.wait(30)

@@ -101,11 +101,9 @@ def test_a_full_pool_pauses_its_writers_and_everything_goes_on_when_a_volume_is_
     place = small.staged(volume)
     ballast = sentinel.ballast(small.pool)
     filler = Filler(f"{place}/file", _free(small) // MIB * MIB + 16 * MIB)
-    wait_until(lambda: _mode(small) is PoolMode.OUT_OF_DATA_SPACE, 60)
     # Nothing else helps, so the ballast is given away, which lasts for a moment.
-    wait_until(lambda: not sentinel.ballast(small.pool), 20)
+    small.filled()
     assert ballast
-    wait_until(lambda: _mode(small) is PoolMode.OUT_OF_DATA_SPACE and not _free(small), 20)
     assert not filler.done
 
     # Buffered, not on the disk: what a flush would wait for.

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from csi.catalog.row import Draft
-from csi.dm.targets import PoolMode
 from csi.errors import NoSpaceError, NotFoundError, UnavailableError
 from csi.fs import mkfs
 from csi.model import Device, FsState, FsType, Kind, State
@@ -237,9 +236,7 @@ def test_on_a_full_pool_a_volume_that_shares_blocks_waits_and_goes_on(make_serve
     unused = served.create("unused", 200 * MIB)
     assert unused.fs_state is FsState.FRESH
     fillers = [Filler(f"{place}/file", 60 * MIB) for place in places]
-    wait_until(lambda: served.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 60)
-    wait_until(lambda: not sentinel.ballast(served.pool), 20)
-    wait_until(lambda: served.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 20)
+    served.filled()
     with pytest.raises(NoSpaceError, match="is full"):
         served.staged(unused)
     assert not served.active(unused.handle)

@@ -123,7 +123,7 @@ class Driver:
             assert held == named, f"only in pools: {held - named}; only in the API: {named - held}"
             return True
 
-        until("the pools hold what the API holds", same, limit=120)
+        until("the pools hold what the API holds", same, limit=240)
 
     def command(self, node: str, *words: str) -> str:
         """Run thinpool-csi on a node, as an administrator would."""

@@ -150,7 +150,7 @@ def test_a_full_pool_goes_on_when_a_disk_is_added(make_served: MakeServed, tmp_p
         served = make_served(268, min_free_space_percent=0)
         volume = served.create("v", 300 * MIB, block=True)
         filler = Filler(served.staged(volume), _free(served) // MIB * MIB + 12 * MIB)
-        wait_until(lambda: _mode(served) is PoolMode.OUT_OF_DATA_SPACE and not sentinel.ballast(served.pool), 60)
+        served.filled()
         total = served.pool.thin.status().data_total
         served.pool.group.add_devices([disk])
         filler.finish()

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -42,8 +43,12 @@ _MOST: Final = 20
 _DEADLINE: Final = 60.0
 _WARM: Final = 0.4
 """The share of the rounds after which memory has all that stays."""
-_GROWTH: Final = 8 * MIB
+_LARGE: Final = 3 * MIB
+"""Nearly as large as gRPC lets a request be."""
+_GROWTH: Final = 16 * MIB
 """What may come to memory afterwards, whatever the number of requests."""
+_MORE_OBJECTS: Final = 10_000
+"""How many objects of Python may come: memory itself also grows by what malloc keeps."""
 _FAILURES: Final = 10
 """As many are told of."""
 _WRONG: Final = (
@@ -53,6 +58,16 @@ _WRONG: Final = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 )
+
+
+@dataclass(frozen=True)
+class Used:
+    """What the process uses."""
+
+    memory: int
+    objects: int
+    threads: int
+    descriptors: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,15 @@ class Fuzzed:
             frozenset(each.name for each in self.served.control.devices() if each.name in names),
             tuple(Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape").split("\n")),
         )
+
+    def ask(self, method: MethodDescriptor, data: bytes, before: Seen) -> tuple[Seen, str]:
+        """Send a request; return what is seen then, and what is wrong with the answer or with what it changed."""
+        self.prepare(before)
+        code, wrong = self.call(method, data)
+        after = self.seen()
+        if code is not grpc.StatusCode.OK and after != before:
+            wrong += f"refused with {code.name}, and yet changed: {_difference(before, after)}"
+        return after, f"{method.full_name} {data[:400]!r}\n  {wrong}" if wrong else ""
 
     def call(self, method: MethodDescriptor, data: bytes) -> tuple[grpc.StatusCode, str]:
         """Send a request; return the answer's code, and what is wrong with the answer."""
@@ -178,7 +202,7 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
     given = rounds(_SHORT)
     generator = Generator(given.dice(), fuzzed.live(fuzzed.seen()))
     calls = methods()
-    warm: tuple[int, int, int] | None = None
+    warm: Used | None = None
     failures: list[str] = []
     before = fuzzed.seen()
     for number in range(given.count):
@@ -186,21 +210,17 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
             fuzzed.empty()
             fuzzed.guarded.check()
             before = fuzzed.seen()
-            if warm is None and number >= int(given.count * _WARM):
-                warm = _used()
+            if number == int(given.count * _WARM):
+                failures += _large_ones(fuzzed, generator, calls)
+                fuzzed.empty()
+                before, warm = fuzzed.seen(), _used()
         generator.live = fuzzed.live(before)
         (method,) = generator.dice.choices(calls, [1 + len(each.input_type.fields) for each in calls])
-        data = generator.request(method)
-        fuzzed.prepare(before)
-        code, wrong = fuzzed.call(method, data)
-        after = fuzzed.seen()
-        if code is not grpc.StatusCode.OK and after != before:
-            wrong += f"refused with {code.name}, and yet changed: {_difference(before, after)}"
+        before, wrong = fuzzed.ask(method, generator.request(method), before)
         if wrong:
-            failures.append(f"request {number}, {method.full_name} {data[:400]!r}\n  {wrong}")
-            if len(failures) == _FAILURES:
+            failures.append(f"request {number}, {wrong}")
+            if len(failures) >= _FAILURES:
                 break
-        before = after
     for name, counts in sorted(fuzzed.codes.items()):
         said = ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
         tell(f"{name} ({fuzzed.seconds[name]:.1f} s): {said}")
@@ -214,13 +234,26 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
     assert {method.name for method in calls} == fuzzed.codes.keys(), "some call was never made"
     assert warm is not None
     # Threads for calls are made when none is idle at the moment, and stay.
-    threads, descriptors = warm[1] + WORKERS + QUICK_WORKERS, warm[2]
+    threads, descriptors = warm.threads + WORKERS + QUICK_WORKERS, warm.descriptors
     with suppress(AssertionError):
-        wait_until(lambda: _used()[1] <= threads and _used()[2] <= descriptors, 30)
-    tell(f"memory, threads, descriptors: {warm}, then {_used()}")
-    assert _used()[1] <= threads
-    assert _used()[2] <= descriptors
-    assert _used()[0] - warm[0] < _GROWTH, f"{warm[0]} bytes became {_used()[0]}"
+        wait_until(lambda: _used().threads <= threads and _used().descriptors <= descriptors, 30)
+    after = _used()
+    tell(f"{warm}, then {after}")
+    assert after.threads <= threads
+    assert after.descriptors <= descriptors
+    assert after.objects - warm.objects < _MORE_OBJECTS
+    assert after.memory - warm.memory < _GROWTH
+
+
+def _large_ones(fuzzed: Fuzzed, generator: Generator, calls: list[MethodDescriptor]) -> list[str]:
+    """Ask by as large requests as can be, so that memory has what stays of such; return what was wrong."""
+    failures, before = [], fuzzed.seen()
+    for method in calls:
+        plain = Generator(generator.dice, fuzzed.live(before), hostile=False).request(method)
+        # The same message again and again is one message, with all their elements.
+        before, wrong = fuzzed.ask(method, plain * (_LARGE // max(1, len(plain))), before)
+        failures += [f"a large request, {wrong}"] if wrong else []
+    return failures
 
 
 def _difference(before: Seen, after: Seen) -> str:
@@ -232,10 +265,15 @@ def _difference(before: Seen, after: Seen) -> str:
     )
 
 
-def _used() -> tuple[int, int, int]:
-    """Return resident memory, threads and descriptors of this process."""
+def _used() -> Used:
+    """Return what this process uses now."""
     gc.collect()
     # What is free and kept by malloc (10 MiB after a request that is too large) is not in use.
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE"), threading.active_count(), len(os.listdir("/proc/self/fd"))
+    return Used(
+        pages * os.sysconf("SC_PAGESIZE"),
+        sys.getallocatedblocks(),
+        threading.active_count(),
+        len(os.listdir("/proc/self/fd")),
+    )

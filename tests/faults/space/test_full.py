@@ -1,5 +1,6 @@
 """A pool that is full: what is told, who waits, who fails, and that all go on."""
 
+import errno
 import json
 import subprocess
 import time
@@ -26,7 +27,7 @@ from tests.faults.rounds import FACTOR, tell
 from tests.faults.space.writing import Writer, free_blocks, map_blocks
 from tests.kernel.conftest import run, wait_until
 from tests.kernel.volumes.conftest import MakeServed
-from tests.kernel.volumes.served import Served
+from tests.kernel.volumes.served import SIZE, Served
 from tests.kernel.volumes.writing import Filler
 from tests.unit.kube.fake import FakeApi
 
@@ -166,6 +167,8 @@ def test_where_writers_are_to_fail_what_they_had_synced_is_there_after_the_next_
     spare_disk: str, make_served: MakeServed
 ) -> None:
     served = make_served(330, min_free_space_percent=0, overprovision_ratio=20.0, when_full=WhenFull.ERROR)
+    wait_until(lambda: sentinel.ballast(served.pool) == sentinel.ballast_size(served.pool), 30)
+    rest = served.staged(served.create("rest", block=True))
     idle = served.create("idle")
     with open(f"{served.staged(idle)}/file", "wb", buffering=0) as file:
         file.write(b"i" * MIB)
@@ -175,6 +178,12 @@ def test_where_writers_are_to_fail_what_they_had_synced_is_there_after_the_next_
     writers = [Writer(path) for path in paths]
     wait_until(lambda: all(writer.done for writer in writers), 120)
     assert all(writer.error and writer.written for writer in writers)
+    # What the ballast gives is free when all of them have ended.
+    wait_until(lambda: not sentinel.ballast(served.pool), 20)
+    eater = Filler(rest, SIZE)
+    wait_until(lambda: eater.done, 30)
+    assert eater.error is not None
+    assert eater.error.errno == errno.ENOSPC
     assert _mode(served) is PoolMode.OUT_OF_DATA_SPACE
     for make in (
         lambda: served.node.create_snapshot("s", idle.handle),

@@ -17,7 +17,7 @@ from csi.pb.csi.v1 import csi_pb2 as pb
 from csi.pb.csi.v1.csi_pb2_grpc import IdentityStub
 from csi.rpc.trust import NODE
 
-_LIMIT: Final = 5.0
+_LIMIT: Final = 30.0
 
 
 def probe(address: str, node: str, key: str, certificate: str) -> str:

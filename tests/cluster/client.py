@@ -15,6 +15,13 @@ from tests.guest.machine import ROOT
 
 _LIMIT: Final = 60.0
 _TICK: Final = 0.5
+_SLOWER: Final = 3.0
+"""So many times as long as is said here anything may take: machines that test are slow at times."""
+_LOST: Final = (
+    *("TLS handshake timeout", "connection refused", "i/o timeout", "error dialing backend", "etcdserver:"),
+    *("unable to upgrade connection", "http2: client connection lost", "unexpected EOF", "still running after"),
+)
+"""What kubectl says where its connection was lost, and not the request refused."""
 
 Found = TypeVar("Found")
 
@@ -36,8 +43,16 @@ class Client:
             "LC_ALL": "C.UTF-8",
         }
 
-    def kubectl(self, *words: str, input: str = "", limit: float = _LIMIT) -> str:  # noqa: A002 - as subprocess.run
-        """Run kubectl and return its standard output. Raise CommandError if it fails or takes longer than ``limit``."""
+    def kubectl(self, *words: str, input: str = "", limit: float = _LIMIT, again: bool = True) -> str:  # noqa: A002 - as subprocess.run
+        """Run kubectl and return its standard output. Raise CommandError if it fails or takes longer than ``limit``.
+
+        ``again``: once more where the connection was lost.
+        """
+        try:
+            return self._output(["kubectl", *words], input, limit)
+        except CommandError as error:
+            if not again or not any(text in str(error) for text in _LOST):
+                raise
         return self._output(["kubectl", *words], input, limit)
 
     def refused(self, *words: str) -> str:
@@ -48,7 +63,7 @@ class Client:
             return str(error)
         raise AssertionError(f"not refused: kubectl {shlex.join(words)}")
 
-    def helm(self, *words: str, input: str = "", limit: float = 300.0) -> str:  # noqa: A002 - as subprocess.run
+    def helm(self, *words: str, input: str = "", limit: float = 600.0) -> str:  # noqa: A002 - as subprocess.run
         """Run Helm likewise."""
         return self._output(["helm", *words], input, limit)
 
@@ -82,8 +97,8 @@ class Client:
 
     def wait(self, what: str, condition: str, *words: str, limit: float = 120.0) -> None:
         """Wait until ``what`` (``pod/a``) meets ``condition`` (``condition=Ready``, ``delete``, ``jsonpath=…``)."""
-        seconds = f"--timeout={limit:.0f}s"
-        self.kubectl("wait", what, f"--for={condition}", seconds, *words, limit=limit + _LIMIT)
+        seconds = f"--timeout={limit * _SLOWER:.0f}s"
+        self.kubectl("wait", what, f"--for={condition}", seconds, *words, limit=limit * _SLOWER + _LIMIT)
 
     def _output(self, argv: Sequence[str], text: str, limit: float) -> str:
         try:
@@ -108,7 +123,7 @@ def until(what: str, found: Callable[[], Found], *, limit: float) -> Found:
 
     What it raises as CommandError or AssertionError counts as not yet. Raise TimeoutError, with what was found last.
     """
-    end = time.monotonic() + limit
+    end = time.monotonic() + limit * _SLOWER
     last: object = None
     while True:
         try:
@@ -118,5 +133,5 @@ def until(what: str, found: Callable[[], Found], *, limit: float) -> Found:
         except (CommandError, AssertionError) as error:
             last = error
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {limit:g} s: {what}; last: {last}")
+            raise TimeoutError(f"not within {limit * _SLOWER:g} s: {what}; last: {last}")
         time.sleep(_TICK)

@@ -104,7 +104,7 @@ class Cluster(Client):
         """Install this tree's chart by Helm, or upgrade it, and wait until its pods are ready."""
         self.helm(
             *("upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE, "--create-namespace"),
-            *("--values", "-", "--wait", "--timeout", "4m"),
+            *("--values", "-", "--wait", "--timeout", "9m"),
             input=json.dumps(values or {}),
         )
 

@@ -11,13 +11,13 @@ from tests.cluster.driver import VALUES, Driver
 from tests.cluster.pods import Pods, namespace
 
 _NODES = {"node-1": ("8G", "8G"), "node-2": ("8G", "12G")}
-_TEST_LIMIT = 600
+_TEST_LIMIT = 1500
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith("tests/cluster/") and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_TEST_LIMIT))
+            item.add_marker(pytest.mark.timeout(_TEST_LIMIT, func_only=True))
 
 
 @pytest.fixture(scope="session")

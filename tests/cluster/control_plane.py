@@ -87,7 +87,7 @@ class ControlPlane:
         )
         self._run("kube-scheduler", *self._as_user("scheduler"), "--leader-elect=false", f"--feature-gates={_GATES}")
         client.kubectl("apply", "--server-side", "-k", self._programs.snapshot_crds)
-        client.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s", limit=90)
+        client.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=240s", limit=300)
         self._run(
             *("snapshot-controller", f"--kubeconfig={self.kubeconfig_path('admin')}"),
             "--feature-gates=CSIVolumeGroupSnapshot=true",

@@ -60,12 +60,14 @@ class Driver:
 
     def kill(self, pod: str) -> None:
         """Kill a pod of the driver at once; another takes its place."""
-        self.cluster.kubectl("delete", "pod", pod, f"--namespace={NAMESPACE}", "--grace-period=0", "--force")
+        self.cluster.kubectl(
+            "delete", "pod", pod, f"--namespace={NAMESPACE}", "--grace-period=0", "--force", again=False
+        )
 
     def wait_ready(self) -> None:
         """Wait until the driver's pods are all ready."""
         for name in (f"daemonset/{RELEASE}-node", f"deployment/{RELEASE}-controller"):
-            self.cluster.kubectl("rollout", "status", name, f"--namespace={NAMESPACE}", "--timeout=180s", limit=200)
+            self.cluster.kubectl("rollout", "status", name, f"--namespace={NAMESPACE}", "--timeout=540s", limit=560)
 
     # -- pools --------------------------------------------------------------------------------------------------
 
@@ -123,19 +125,19 @@ class Driver:
             assert held == named, f"only in pools: {held - named}; only in the API: {named - held}"
             return True
 
-        until("the pools hold what the API holds", same, limit=240)
+        until("the pools hold what the API holds", same, limit=120)
 
     def command(self, node: str, *words: str) -> str:
         """Run thinpool-csi on a node, as an administrator would."""
         pod = self.plugin(node)
         return self.cluster.kubectl("exec", f"--namespace={NAMESPACE}", pod, "--", "thinpool-csi", *words)
 
-    def controller_command(self, *words: str) -> str:
+    def controller_command(self, *words: str, again: bool = True) -> str:
         """Run thinpool-csi beside a controller that runs."""
         ready = (each for each in self.pods("controller") if each["status"]["phase"] == "Running")
         pod = next(ready)["metadata"]["name"]
         container = ("--container", "controller", "--", "thinpool-csi", *words)
-        return self.cluster.kubectl("exec", f"--namespace={NAMESPACE}", pod, *container)
+        return self.cluster.kubectl("exec", f"--namespace={NAMESPACE}", pod, *container, again=again)
 
 
 def thin_pool(name: str, devices: list[str], **spec: Any) -> Object:  # noqa: ANN401 - the API's objects

@@ -7,6 +7,8 @@ from tests.cluster.system_disk import TEST_IMAGE
 
 Object = dict[str, Any]
 
+_AWAY = ("not-ready", "unreachable")
+
 
 def claim(
     name: str,
@@ -60,6 +62,10 @@ def pod(
         program["command"] = ["sh", "-c", script]
     whole: Object = {
         "terminationGracePeriodSeconds": 0,
+        # However long a node takes to boot, its pods are not deleted.
+        "tolerations": [
+            {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute"} for why in _AWAY
+        ],
         "containers": [program | dict(container or {})],
         "volumes": [
             *({"name": used, "persistentVolumeClaim": {"claimName": used}} for used in sorted(claims)),

@@ -16,7 +16,7 @@ GATES: Final = {"CSIVolumeHealth": True}
 """Features of Kubernetes that the tests want beyond those that are on."""
 
 _SHARE: Final = "/run/shared"
-_BOOT_LIMIT: Final = 240.0
+_BOOT_LIMIT: Final = 600.0
 _MEMORY_MIB: Final = 3072
 _SCRIPT: Final = os.path.join(ROOT, "tests/cluster/node.sh")
 

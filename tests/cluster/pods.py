@@ -19,9 +19,9 @@ class Pods:
         self.cluster = cluster
         self.namespace = namespace
 
-    def kubectl(self, *words: str, limit: float = 60.0) -> str:
+    def kubectl(self, *words: str, limit: float = 60.0, again: bool = True) -> str:
         """Run kubectl in the namespace."""
-        return self.cluster.kubectl(f"--namespace={self.namespace}", *words, limit=limit)
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *words, limit=limit, again=again)
 
     def apply(self, *objects: Object) -> None:
         """Apply objects, all to this namespace."""
@@ -48,9 +48,9 @@ class Pods:
             wanted = "jsonpath={.status.readyToUse}=true"
             self.cluster.wait(f"{kind}/{name}", wanted, f"--namespace={self.namespace}", limit=limit)
 
-    def delete(self, *words: str, limit: float = 120.0) -> None:
+    def delete(self, *words: str, limit: float = 360.0) -> None:
         """Delete objects (``pod/a``) and wait until they are gone."""
-        self.kubectl("delete", *words, f"--timeout={limit:.0f}s", limit=limit + 10)
+        self.kubectl("delete", *words, f"--timeout={limit:.0f}s", limit=limit + 60, again=False)
 
     def node_of(self, pod: str) -> str:
         """Return the node that the pod is on, "" if none was chosen yet."""
@@ -69,9 +69,9 @@ class Pods:
             limit=limit,
         )
 
-    def shell(self, pod: str, script: str, *, limit: float = 60.0) -> str:
+    def shell(self, pod: str, script: str, *, limit: float = 60.0, again: bool = True) -> str:
         """Run a script in the pod and return what it wrote. Raise CommandError if it fails."""
-        return self.kubectl("exec", pod, "--", "sh", "-ec", script, limit=limit)
+        return self.kubectl("exec", pod, "--", "sh", "-ec", script, limit=limit, again=again)
 
     def write(self, pod: str, path: str, mib: int = 8) -> str:
         """Write so much random data to a file or a device in the pod, durably, and return its checksum."""
@@ -90,9 +90,9 @@ class Pods:
 @contextlib.contextmanager
 def namespace(cluster: Cluster, name: str) -> Iterator[Pods]:
     """Make a namespace, and remove it with all that is in it."""
-    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("create", "namespace", name, again=False)
     made = Pods(cluster, name)
     # A pod needs the account, which a controller makes.
     until("the namespace's account is there", lambda: made.get("serviceaccount", "default"), limit=30)
     yield made
-    cluster.kubectl("delete", "namespace", name, "--timeout=180s", limit=200)
+    cluster.kubectl("delete", "namespace", name, "--timeout=540s", limit=600, again=False)

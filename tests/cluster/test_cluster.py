@@ -1,6 +1,7 @@
 """The cluster itself, before any driver: nodes, pods, network, disks, power cuts."""
 
 from tests.cluster import network
+from tests.cluster.client import until
 from tests.cluster.cluster import Cluster
 from tests.cluster.manifests import pod
 from tests.cluster.pods import Pods
@@ -25,7 +26,8 @@ def test_pods_reach_pods_and_addresses_of_another_node(cluster: Cluster, pods: P
     pods.apply(pod("here", node=here), pod("there", node=there, script="echo hello | nc -l -p 5000; sleep 1000"))
     pods.running("here", "there")
     address = pods.get("pod", "there")["status"]["podIP"]
-    assert pods.shell("here", f"nc -w 10 {address} 5000") == "hello\n"
+    ask = f"nc -w 10 {address} 5000"
+    until("it answers", lambda: pods.shell("here", ask, again=False) == "hello\n", limit=60)
     # The other node's kubelet.
     pods.shell("here", f"nc -w 10 {cluster.address(there)} 10250 -e true")
 

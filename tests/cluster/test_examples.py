@@ -28,7 +28,7 @@ def test_the_examples_do_what_they_say(driver: Driver, pods: Pods) -> None:
     until("the device holds the line", lambda: pods.shell("block", "head -n 1 /dev/data") == "first\n", limit=60)
     _apply(pods, "snapshot.yaml")
     pods.snapshot_ready("ext4-then")
-    pods.shell("ext4", "echo later >>/data/note")
+    pods.shell("ext4", "echo later >>/data/note", again=False)
     _apply(pods, "restore-larger.yaml")
     _apply(pods, "clone.yaml")
     pods.running("restored", "clone")
@@ -39,7 +39,7 @@ def test_the_examples_do_what_they_say(driver: Driver, pods: Pods) -> None:
     assert pods.node_of("clone") == pods.node_of("xfs")
     assert pods.shell("xfs", "cat /data/note") == "first\n"
     pods.snapshot_ready("group-then", kind="volumegroupsnapshot")
-    pods.kubectl("rollout", "status", "statefulset/stateful", "--timeout=180s", limit=200)
+    pods.kubectl("rollout", "status", "statefulset/stateful", "--timeout=540s", limit=600)
     for number in range(3):
         _holds(pods, f"stateful-{number}", f"stateful-{number}\n")
     pods.delete("statefulset,pod", "--all")

@@ -1,8 +1,10 @@
 """What dies, and what must not: the plugin, a controller, a node for a while, a node for good."""
 
 import json
+from itertools import cycle
 
-from tests.cluster.client import until
+from csi.model import TOPOLOGY_KEY
+from tests.cluster.client import CommandError, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.driver import POOL, Driver, storage_class
 from tests.cluster.manifests import Object, claim, pod, snapshot
@@ -36,10 +38,12 @@ def test_pods_write_on_while_the_plugin_is_killed(cluster: Cluster, driver: Driv
 def test_a_burst_of_claims_and_snapshots_is_served_though_the_controller_is_killed(
     cluster: Cluster, driver: Driver, pods: Pods
 ) -> None:
-    cluster.apply(storage_class("at-once", POOL) | {"volumeBindingMode": "Immediate"})
+    # A class for each node: a volume of which no controller knows whether it was made is asked for nowhere else.
+    classes = {node: f"at-once-{node}" for node in cluster.nodes}
+    cluster.apply(*(_at_once(name, node) for node, name in classes.items()))
     claims = [f"c{number:02}" for number in range(_BURST)]
     killed = {driver.leader(), driver.leader("thinpool-csi-dev")}
-    pods.apply(*(claim(name, "256Mi", "at-once") for name in claims))
+    pods.apply(*(claim(name, "256Mi", of) for name, of in zip(claims, cycle(classes.values()), strict=False)))
     until("some are bound", lambda: _bound(pods) > 2, limit=60)
     for name in killed:
         driver.kill(name)
@@ -52,7 +56,7 @@ def test_a_burst_of_claims_and_snapshots_is_served_though_the_controller_is_kill
     pods.delete("pvc", "--all", limit=240)
     driver.settled()
     driver.wait_ready()
-    cluster.kubectl("delete", "storageclass", "at-once")
+    cluster.kubectl("delete", "storageclass", *classes.values(), again=False)
 
 
 def test_a_volume_whose_claim_was_not_told_is_found_again_by_the_next_controller(
@@ -61,13 +65,15 @@ def test_a_volume_whose_claim_was_not_told_is_found_again_by_the_next_controller
     """The node has answered, and no PersistentVolume can be written when the provisioner dies."""
     cluster.apply(*_no_volumes_for(pods.namespace))
     held = driver.held()
-    pods.apply(claim("data", "1Gi", POOL), pod("user", mounts={"/data": "data"}))
+    until("nobody can write a volume", lambda: _no_volume_for(cluster, pods.namespace), limit=60)
+    # The next controller, too, is to ask this node.
+    pods.apply(claim("data", "1Gi", POOL), pod("user", mounts={"/data": "data"}, node=cluster.nodes[0]))
     until("the node has made it", lambda: driver.held().keys() - held.keys(), limit=60)
     (made,) = driver.held().keys() - held.keys()
     assert pods.get("pvc", "data")["status"]["phase"] == "Pending"
     driver.kill(driver.leader("thinpool-csi-dev"))
-    cluster.kubectl("delete", "validatingadmissionpolicybinding", "no-volumes")
-    cluster.kubectl("delete", "validatingadmissionpolicy", "no-volumes")
+    cluster.kubectl("delete", "validatingadmissionpolicybinding", "no-volumes", again=False)
+    cluster.kubectl("delete", "validatingadmissionpolicy", "no-volumes", again=False)
     pods.running("user", limit=180)
     volume = pods.get("pvc", "data")["spec"]["volumeName"]
     assert cluster.get("persistentvolume", volume)["spec"]["csi"]["volumeHandle"] == made
@@ -114,8 +120,7 @@ def test_a_node_that_is_lost_for_good_holds_its_volumes_deletion_until_a_person_
     # What is on the lost node is not forgotten.
     pods.delete("pod/user", "--grace-period=0", "--force")
     pods.kubectl("delete", "pvc/gone", "volumesnapshot/too", "--wait=false")
-    event = until("the deletion says why it waits", lambda: _waits(cluster, volume), limit=120)
-    assert node in event, event
+    until("the deletion says that it waits for the node", lambda: node in _waits(cluster, volume), limit=120)
     assert cluster.get("persistentvolume", volume)["status"]["phase"] in {"Released", "Failed"}
     until("nothing is claimed of the pool", lambda: driver.condition(node, "Ready")["status"] == "Unknown", limit=120)
     cluster.kubectl("patch", "thinpoolnode", f"{POOL}.{node}", "--type=merge", "--patch", '{"spec":{"lost":true}}')
@@ -124,7 +129,7 @@ def test_a_node_that_is_lost_for_good_holds_its_volumes_deletion_until_a_person_
     # A new machine in its place, on blank disks: the lost pool makes room for a new one.
     cluster.boot_node(node, blank=True)
     old = driver.seat(node)["status"]["poolID"]
-    cluster.kubectl("delete", "thinpoolnode", f"{POOL}.{node}", "--timeout=60s", limit=90)
+    cluster.kubectl("delete", "thinpoolnode", f"{POOL}.{node}", "--timeout=240s", limit=300, again=False)
     driver.wait_pool(node)
     assert driver.seat(node)["status"]["poolID"] != old
     driver.wait_ready()
@@ -152,6 +157,28 @@ def _waits(cluster: Cluster, volume: str) -> str:
     """Return what is told of the volume's failed deletion."""
     found = cluster.get("events", "--all-namespaces", f"--field-selector=involvedObject.name={volume}")
     return next((each["message"] for each in found["items"] if each["reason"] == "VolumeFailedDelete"), "")
+
+
+def _at_once(name: str, node: str) -> Object:
+    """Return a class of volumes that are made at once, on one node."""
+    there = {"matchLabelExpressions": [{"key": TOPOLOGY_KEY, "values": [node]}]}
+    return storage_class(name, POOL) | {"volumeBindingMode": "Immediate", "allowedTopologies": [there]}
+
+
+def _no_volume_for(cluster: Cluster, namespace: str) -> bool:
+    """Tell whether the policy holds by now."""
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": "/x"},
+        "claimRef": {"namespace": namespace, "name": "data"},
+    }
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "probe"}, "spec": spec}
+    try:
+        cluster.kubectl("create", "--dry-run=server", "--filename=-", input=json.dumps(volume))
+    except CommandError as error:
+        return "no-volumes" in str(error)
+    return False
 
 
 def _no_volumes_for(namespace: str) -> list[Object]:

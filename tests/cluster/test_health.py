@@ -31,7 +31,8 @@ def test_a_full_pool_is_told_of_and_its_writer_goes_on_with_a_new_disk(
         pods.running("user")
         driver.told(node, "DataSpaceLow", "", "tiny")
         driver.told(node, "PoolFull", "", "tiny")
-        assert driver.condition(node, "Ready", "tiny")["status"] == "False"
+        # For a moment it may take writes again: its ballast is given to it.
+        until("it is not ready", lambda: driver.condition(node, "Ready", "tiny").get("status") == "False", limit=60)
         told = until("CSINode tells of it", lambda: _health(cluster, node), limit=120)
         assert "tiny" in told, told
         (used,) = [line for line in _metrics(cluster, node).splitlines() if line.startswith(_USED) and '"tiny"' in line]

@@ -27,7 +27,7 @@ def test_an_upgrade_and_a_removal_and_a_new_installation_leave_the_data_alone(
     assert pods.checksum("user", "/data/a") == checksum
     cluster.helm("test", RELEASE, f"--namespace={NAMESPACE}", "--timeout=3m")
 
-    cluster.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=4m")
+    cluster.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=9m")
     until("the driver's pods are gone", lambda: not driver.pods("node") + driver.pods("controller"), limit=90)
     assert pods.checksum("user", "/data/a") == checksum
     assert pods.write("user", "/data/b") == pods.checksum("user", "/data/b")

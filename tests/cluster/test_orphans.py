@@ -36,14 +36,14 @@ def test_a_volume_without_an_object_is_told_of_and_removed_when_a_person_says_so
     # What somebody still names is nobody's to remove here.
     named = next(iter(driver.handles() - {""}))
     try:
-        driver.controller_command("orphans", f"--remove={named}")
+        driver.controller_command("orphans", f"--remove={named}", again=False)
     except CommandError as error:
         assert "not told of as an orphan" in str(error)  # noqa: PT017 - what it says is what is tested
     else:
         raise AssertionError("a snapshot that is named was removed")
     assert handle in driver.held(node)
 
-    assert driver.controller_command("orphans", f"--remove={handle}") == f"removed {handle}\n"
+    assert driver.controller_command("orphans", f"--remove={handle}", again=False) == f"removed {handle}\n"
     driver.settled()
     until("nothing is told of any more", lambda: not driver.seat(node)["status"]["orphans"], limit=60)
 
@@ -55,9 +55,12 @@ def test_certificates_of_controllers_that_are_gone_are_forgotten(cluster: Cluste
     def entries() -> set[str]:
         return set(cluster.get("configmap", f"{RELEASE}-controllers", f"--namespace={NAMESPACE}")["data"])
 
+    def only_those_that_run() -> bool:
+        running = {each["metadata"]["name"] for each in driver.pods("controller")}
+        return len(running) == 2 and gone not in running and entries() == running
+
+    until("only those that run are listed", only_those_that_run, limit=120)
     driver.wait_ready()
-    running = {each["metadata"]["name"] for each in driver.pods("controller")}
-    until("only those that run are listed", lambda: entries() == running and gone not in running, limit=120)
 
 
 def _events(cluster: Cluster, node: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.cluster.client import until
+from tests.cluster.client import CommandError, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.driver import OTHER_DISK, OWN_DISK, POOL, Driver, storage_class, thin_pool
 from tests.cluster.manifests import claim, pod
@@ -90,8 +90,13 @@ def _devices(cluster: Cluster, pool: str, devices: list[str]) -> None:
 
 def remove_pool(cluster: Cluster, pool: str) -> None:
     """Remove an empty pool from its disks, and wait until nothing of it is left."""
-    cluster.kubectl("patch", "thinpool", pool, "--type=merge", "--patch", '{"spec":{"removalPolicy":"delete"}}')
-    cluster.kubectl("delete", "thinpool", pool, "--timeout=120s", "--ignore-not-found", limit=150)
+    try:
+        cluster.kubectl("patch", "thinpool", pool, "--type=merge", "--patch", '{"spec":{"removalPolicy":"delete"}}')
+    except CommandError as error:
+        # It may have been deleted before, and gone by now.
+        if "NotFound" not in str(error):
+            raise
+    cluster.kubectl("delete", "thinpool", pool, "--timeout=360s", "--ignore-not-found", limit=420)
     until(
         f"no ThinPoolNode of {pool} is left",
         lambda: not [each for each in cluster.get("thinpoolnodes")["items"] if each["spec"]["poolName"] == pool],

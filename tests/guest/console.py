@@ -12,7 +12,7 @@ _VERSION: Final = 2
 _REQUEST: Final = struct.Struct("=III512s")
 _REPLY: Final = struct.Struct("=III")
 _REPLY_SIZE: Final = _REPLY.size + 512
-_LIMIT: Final = 10.0
+_LIMIT: Final = 60.0
 
 
 def configure(directory: str, what: str) -> None:

@@ -14,7 +14,7 @@ from tests.guest.boot import DeadlineError, GuestLostError
 from tests.guest.machine import Guest, private_directory, sparse_disk
 
 COMMAND = (sys.executable, "-m", "tests.guest", "--memory", "256", "--disk", "64M")
-LIMIT = 60.0
+LIMIT = 180.0
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_command_tells_the_outcomes_apart_by_exit_status() -> None:
     for script, options, expected in (
         ("exit 3", (), 3),
         ("echo o >/proc/sysrq-trigger; sleep 1000", (), 125),
-        ("sleep 1000", ("--timeout", "20"), 124),
+        ("sleep 1000", ("--timeout", "40"), 124),
     ):
         done = subprocess.run([*COMMAND, *options, "--", "sh", "-c", script], check=False, timeout=LIMIT)
         assert done.returncode == expected, script

@@ -161,8 +161,8 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 
 def run(*argv: str) -> str:
-    """Run a program and return its output; it must succeed, within a minute."""
-    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    """Run a program and return its output; it must succeed, within five minutes."""
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def detached(*argv: str) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait until ``condition`` holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -29,7 +29,7 @@ README: Final = f"{CHART}/README.md"
 
 COMMAND: Final = "make manifests"
 _BUILD_LIMIT: Final = 1200.0
-_LIMIT: Final = 20.0
+_LIMIT: Final = 100.0
 _WIDE: Final = 1 << 16
 _DOCUMENT: Final = re.compile(r"^---\n", re.MULTILINE)
 _DEFINITION: Final = re.compile(r"^kind: CustomResourceDefinition$", re.MULTILINE)

@@ -85,8 +85,8 @@ def test_volumes_are_made_used_and_deleted_through_an_hour_without_the_api(
         use(follower.served, before, number)
         live(HOUR / 10)
     assert 0 < fake_api.refused * _SELDOM < RATE * (time.monotonic() - begun)
-    assert threading.active_count() <= threads
-    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+    wait_until(lambda: threading.active_count() <= threads, 60)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 2, 60)
     assert path.read_bytes() == b"before"
     what_changed_is_followed(follower, fake_api)
 

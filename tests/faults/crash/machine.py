@@ -146,11 +146,13 @@ class Machine:
         """Ask once more for what was not answered, as an orchestrator does, and take it away."""
         name = str(making["name"])
         if "snapshot" in making:
-            self.any.delete_snapshot(self.any.snapshot(name, Volume(str(making["snapshot"]), name, 0, block=False)))
+            known = Volume(str(making["snapshot"]), name, 0, block=False)
+            self.any.delete_snapshot(again(lambda: self.any.snapshot(name, known)))
         elif "group" in making:
             members = making["group"]
             assert isinstance(members, list)
-            made, _ = self.any.snapshot_group(name, [Volume(member, member, 0, block=False) for member in members])
+            sources = [Volume(member, member, 0, block=False) for member in members]
+            made, _ = again(lambda: self.any.snapshot_group(name, sources))
             self.any.delete_group(made)
         else:
             source = making["source"]

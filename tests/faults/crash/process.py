@@ -9,7 +9,7 @@ from typing import Final
 
 from csi.cli.client import listening
 
-_START: Final = 90.0
+_START: Final = 300.0
 _END: Final = 60.0
 
 

@@ -5,8 +5,9 @@ from typing import Final
 
 from csi.dm.ioctl import Control
 
-_FREEZE: Final = 2.5
-"""Seconds after which nothing is suspended any more, whoever died; the guard's own bound is 2."""
+_FREEZE: Final = 2.0 + 2.0
+"""Seconds after which nothing is suspended any more, whoever died; the guard's own bound is 2,
+and a machine that is busy adds to it."""
 
 
 def nothing_stays_suspended() -> None:

@@ -17,7 +17,7 @@ from tests.guest.machine import Guest, sparse_disk
 
 _CUTS: Final = 4
 """Power cuts of the short form."""
-_LIMIT: Final = 240.0
+_LIMIT: Final = 600.0
 _LONGEST: Final = 30.0
 _IN_RECOVERY: Final = 0.2
 """How often the power goes while what the last cut left is brought to an end."""

@@ -43,7 +43,7 @@ def test_a_disk_that_hangs_holds_up_its_pool_alone_and_is_told_of(ward: Ward, tr
     for wave in range(1 + FACTOR):
         begun = time.monotonic()
         codes += storm(_asked(callers, volume.id, wave))
-        assert time.monotonic() - begun < PATIENCE + 5
+        assert time.monotonic() - begun < PATIENCE + 15
         slowest = max(slowest, callers.lives(f"well-{wave}", "well"))
     begun = time.monotonic()
     said = callers.health()
@@ -56,14 +56,14 @@ def test_a_disk_that_hangs_holds_up_its_pool_alone_and_is_told_of(ward: Ward, tr
     assert "pool sick" in said
     assert "pool well" not in said
     assert callers.info()["sick"]
-    assert slowest < 8
+    assert slowest < PATIENCE
     assert stuck <= 2
     ward.sick.is_well()
     wait_until(lambda: not callers.info()["sick"], 60)
     wait_until(lambda: storm([lambda: callers.stats(volume.id)]) == ["OK"], 60)
     assert read(volume.path / "data") == volume.sum
     callers.lives("after", "sick")
-    assert _processes() <= before
+    wait_until(lambda: _processes() <= before, 60)
 
 
 def _processes() -> int:

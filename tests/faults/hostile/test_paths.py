@@ -28,6 +28,8 @@ from tests.kernel.volumes.served import Served, loop_disk, remove_devices
 
 _SHORT: Final = 400
 _LOOK_EVERY: Final = 50
+_MOST: Final = 50
+"""So many times the calls are made at most, until each has succeeded once."""
 """Calls after which all that is outside is looked at."""
 
 
@@ -89,8 +91,11 @@ def test_paths_that_are_swapped_during_calls_lead_nowhere_else(served: Served, g
     swapped = [kubelet / "plugins", kubelet / "pods", staging.parent, target.parent, staging, target]
     swapper = Swapper(swapped, guarded.directory, random.Random(given.seed))  # noqa: S311 - to be repeated
     answers: Counter[str] = Counter()
+    wanted, number = {"stage", "publish", "unpublish", "unstage"}, 0
     with swapper.at_work():
-        for number in range(given.count):
+        # Where calls are slow few of them get through between two swaps.
+        while number < given.count or (not wanted <= answers.keys() and number < _MOST * given.count):
+            number += 1
             name = dice.choice([*calls])
             try:
                 calls[name]()
@@ -102,7 +107,7 @@ def test_paths_that_are_swapped_during_calls_lead_nowhere_else(served: Served, g
     guarded.check()
     tell(f"{swapper.swaps} swaps, {dict(answers)}")
     assert swapper.swaps > given.count // 10
-    assert {"stage", "publish", "unpublish", "unstage"} <= answers.keys()
+    assert wanted <= answers.keys()
 
 
 def _fifo(path: Path, _canary: Path) -> None:

@@ -235,9 +235,15 @@ def test_no_request_breaks_the_node_and_none_that_is_refused_changes_anything(fu
     assert warm is not None
     # Threads for calls are made when none is idle at the moment, and stay.
     threads, descriptors = warm.threads + WORKERS + QUICK_WORKERS, warm.descriptors
+    looks = [_used()]
+
+    def settled() -> bool:
+        looks.append(_used())
+        return looks[-1].threads <= threads and looks[-1].descriptors <= descriptors
+
     with suppress(AssertionError):
-        wait_until(lambda: _used().threads <= threads and _used().descriptors <= descriptors, 30)
-    after = _used()
+        wait_until(settled, 30)
+    after = looks[-1]
     tell(f"{warm}, then {after}")
     assert after.threads <= threads
     assert after.descriptors <= descriptors

@@ -27,6 +27,7 @@ _SECONDS: Final = 30
 _WARM: Final = 20
 """Seconds after which the node has every thread, and what memory it keeps."""
 _CLIENTS: Final = 64
+_TRIES: Final = 3
 _PATIENCE: Final = 60
 _GROWTH: Final = 16 * MIB
 """What may come to memory after the warm-up, however long all takes."""
@@ -74,23 +75,27 @@ def test_a_crowd_leaves_the_node_as_it_was(node: NodeProcess) -> None:
     idle = _threads(node)
     crowd.run(_CLIENTS, _WARM, dice)
     crowd.clear()
-    before, memory = _held(node), _memory(node)
-    crowd.run(_CLIENTS, given.count, dice)
-    crowd.clear()
-    tell(
-        f"{sum(crowd.answers.values())} answers, "
-        f"{memory} bytes, then {_memory(node)}; {idle} threads, then {_threads(node)}"
-    )
+    # What is kept from a first use grows once, and what leaks each time.
+    for _ in range(_TRIES):
+        before, memory = _held(node), _memory(node)
+        crowd.run(_CLIENTS, given.count, dice)
+        crowd.clear()
+        grown = _memory(node) - memory
+        tell(f"{sum(crowd.answers.values())} answers; {memory} bytes and {grown} more; {idle} and {_threads(node)}")
+        if grown < _GROWTH:
+            break
     for (method, code), count in sorted(crowd.answers.items()):
         tell(f"{method} {code} {count}")
     assert not crowd.wrong, "\n".join(crowd.wrong[:20])
-    assert _memory(node) - memory < _GROWTH
+    assert grown < _GROWTH
     # Threads for calls are made as they are needed, and stay; gRPC's own end when they have been idle for a while.
     most = Threads(idle.python + WORKERS + QUICK_WORKERS, idle.grpc + _GRPC_KEEPS)
     deadline = time.monotonic() + _PATIENCE
     while True:
         after, threads = _held(node), _threads(node)
-        if after == before and threads.python <= most.python and threads.grpc <= most.grpc:
+        same = (after.devices, after.mounts) == (before.devices, before.mounts)
+        few = after.descriptors <= before.descriptors and threads.python <= most.python and threads.grpc <= most.grpc
+        if same and few:
             break
         assert time.monotonic() < deadline, f"{before}\nbecame\n{after}; {threads}, at most {most}"
         time.sleep(0.1)

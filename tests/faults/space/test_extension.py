@@ -18,8 +18,8 @@ from tests.kernel.conftest import wait_until
 from tests.kernel.volumes.conftest import MakeServed
 from tests.kernel.volumes.served import Served
 
-_PER_SECOND = 15.0
-"""Blocks. The fifth of the pool that is left at the threshold lasts 5 s, as in a pool of 100 GiB at 4 GiB/s."""
+_PER_SECOND = 4.0
+"""Blocks. The fifth of the pool that is left at the threshold lasts 20 s, as in a pool of 100 GiB at 1 GiB/s."""
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -61,7 +61,7 @@ def test_a_pool_that_runs_full_is_told_of_in_seconds_in_status_event_and_metric(
         wait_until(lambda: _everywhere(served, api, "DataSpaceLow"), _TOLD)
         low = time.monotonic() - begun
         Filler(filler, (free + 64) * served.pool.block_size)
-        wait_until(lambda: _mode(served) is PoolMode.OUT_OF_DATA_SPACE and not sentinel.ballast(served.pool), 20)
+        wait_until(lambda: _mode(served) is PoolMode.OUT_OF_DATA_SPACE and not sentinel.ballast(served.pool), 60)
         begun = time.monotonic()
         wait_until(lambda: _everywhere(served, api, "PoolFull"), _TOLD)
         tell(f"told of: DataSpaceLow after {low:.1f} s, PoolFull {time.monotonic() - begun:.1f} s")
@@ -142,7 +142,7 @@ def test_writers_of_a_full_pool_pause_and_go_on_without_one_error(
     while time.monotonic() - begun < _PAUSE:
         assert not [writer.error for writer in writers if writer.done]
         # What is allocated stays writable all the time.
-        Filler(there, 4 * MIB).finish(10)
+        Filler(there, 4 * MIB).finish(60)
         time.sleep(1)
     assert _mode(served) is PoolMode.OUT_OF_DATA_SPACE
     for writer in writers:
@@ -179,7 +179,7 @@ def test_where_writers_are_to_fail_what_they_had_synced_is_there_after_the_next_
     wait_until(lambda: all(writer.done for writer in writers), 120)
     assert all(writer.error and writer.written for writer in writers)
     # What the ballast gives is free when all of them have ended.
-    wait_until(lambda: not sentinel.ballast(served.pool), 20)
+    served.ballast_given()
     eater = Filler(rest, SIZE)
     wait_until(lambda: eater.done, 30)
     assert eater.error is not None

@@ -50,11 +50,12 @@ def test_a_freeze_that_a_full_pool_holds_up_is_let_go_of_within_two_seconds_and_
 
     @contextmanager
     def fill_and_freeze(freezer: Freezer, devices: Sequence[ThinDevice]) -> Iterator[Frozen]:
-        (place / "dirty").write_bytes(b"d" * _DIRTY)
         while free := free_blocks(pool):
             nonlocal mapped
             map_blocks(filler, pool, mapped, free)
             mapped += free
+        # Now, or the journal is written out by itself while the pool is filled, and waits for space before the freeze.
+        (place / "dirty").write_bytes(b"d" * _DIRTY)
         begun = time.monotonic()
         try:
             with freeze(freezer, devices) as frozen:

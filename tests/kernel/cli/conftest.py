@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,12 @@ def left_over(below: Path) -> list[str]:
     names = subprocess.run(["dmsetup", "ls"], check=True, capture_output=True, text=True, timeout=30).stdout
     loops = subprocess.run(["losetup", "--all"], check=True, capture_output=True, text=True, timeout=30).stdout
     mounts = Path("/proc/self/mounts").read_text()
-    processes = [
-        file.read_bytes().replace(b"\0", b" ").decode()
-        for file in Path("/proc").glob("[0-9]*/cmdline")
-        if file.parent.name != str(os.getpid())
-    ]
+    processes = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        # A process may end between the list and the look.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if file.parent.name != str(os.getpid()):
+                processes.append(file.read_bytes().replace(b"\0", b" ").decode())
     return [
         *(line for line in names.splitlines() if line.startswith("thinpool")),
         *(line for line in (*loops.splitlines(), *mounts.splitlines()) if f"{below}/" in line),

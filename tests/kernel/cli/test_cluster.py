@@ -79,6 +79,10 @@ class Cluster:
         assert isinstance(found, dict)
         return found
 
+    def events(self) -> list[str]:
+        """Return the reasons of the events, of which each follows the status that it is about."""
+        return [event["reason"] for key, event in list(self.api.objects.items()) if key.startswith(EVENTS)]
+
     def ready(self) -> bool:
         return any(each["type"] == "Ready" and each["status"] == "True" for each in self.status.get("conditions", []))
 
@@ -119,7 +123,7 @@ def test_a_node_serves_what_the_cluster_wants_and_goes_when_it_is_not_wanted(clu
     assert status["observedGeneration"] == 1
     assert status["address"] == LISTEN
     assert status["data"]["total"] > 800 * MIB
-    assert [event["reason"] for key, event in cluster.api.objects.items() if key.startswith(EVENTS)] == ["PoolReady"]
+    wait_for(lambda: cluster.events() == ["PoolReady"], 60)
 
     with trust.channel(LISTEN, Own(CONTROLLER), status["certificate"]) as stranger:
         with pytest.raises(grpc.RpcError) as refused:

@@ -22,7 +22,7 @@ from csi.settings import PoolSpec
 from csi.volumes.node import Node
 from csi.volumes.opening import Place
 
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 180.0
 
 P = ParamSpec("P")
 R = TypeVar("R")

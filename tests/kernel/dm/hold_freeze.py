@@ -1,6 +1,6 @@
 """A program that freezes the devices it is given, says so, and never goes on; to be killed by a test.
 
-``python -m tests.kernel.dm.hold_freeze <handle>…``
+``python -m tests.kernel.dm.hold_freeze <limit> <handle>…``
 """
 
 import signal
@@ -16,9 +16,9 @@ def main() -> None:
     """Freeze and wait for the end."""
     freezer = Freezer.start()
     with Control() as control:
-        handles = [Handle.parse(text) for text in sys.argv[1:]]
+        handles = [Handle.parse(text) for text in sys.argv[2:]]
         devices = [ThinDevice(control, handle) for handle in handles if handle is not None]
-        with freezer.frozen(devices):
+        with freezer.frozen(devices, limit=float(sys.argv[1])):
             sys.stdout.write("frozen\n")
             sys.stdout.flush()
             signal.pause()

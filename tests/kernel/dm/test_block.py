@@ -86,7 +86,7 @@ def test_one_process_holds_the_lock_and_its_death_gives_it_free(
         with pytest.raises(PoolBusyError, match="another process"), block.exclusive(disk):
             pytest.fail("two hold the lock")
         holder.send_signal(signal.SIGKILL)
-        holder.wait(5)
+        holder.wait(30)
     with block.exclusive(disk) as descriptor:
         assert descriptor > 2
     with block.exclusive(disk):

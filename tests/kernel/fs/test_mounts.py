@@ -184,7 +184,7 @@ def test_a_busy_mount_is_named_after_a_bounded_time(root: Root, staged: str) -> 
     began = time.monotonic()
     with open(f"{staged}/file"), pytest.raises(StateError, match=f"{staged}: still in use after 0.5 s.*EBUSY"):
         unmount(root, staged, patience=0.5)
-    assert 0.5 <= time.monotonic() - began < 3
+    assert 0.5 <= time.monotonic() - began < 30
     assert unmount(root, staged)
 
 

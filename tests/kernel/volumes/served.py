@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from csi.agent.agent import Agent
+from csi.dm import block
 from csi.dm.freezer import Freezer
 from csi.dm.ioctl import Control
 from csi.dm.targets import PoolMode
 from csi.fs import mountinfo
-from csi.model import Device, FsType, Handle, Kind, State
+from csi.model import SENTINEL, Device, FsType, Handle, Kind, State
 from csi.settings import PoolSpec
 from csi.units import MIB, Bytes
 from csi.volumes import sentinel
@@ -140,10 +141,18 @@ class Served:
     def filled(self) -> None:
         """Wait until the pool is full and has no ballast left to give."""
         wait_until(lambda: self.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 60)
-        wait_until(lambda: not sentinel.ballast(self.pool), 20)
-        # What the ballast mapped is free with the next commit, and takes writes for a moment: not a later moment.
+        self.ballast_given()
+        # It takes writes for a moment.
+        wait_until(lambda: self.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 60)
+
+    def ballast_given(self) -> None:
+        """Wait until the ballast was given to the pool, and what it mapped is free."""
+        wait_until(lambda: not sentinel.ballast(self.pool), 60)
+        # Blocks are free some time after they are mapped no more: a second discard of the same range waits for the
+        # first, and the commit for both.
+        path = self.pool.device(SENTINEL).path
+        block.discard(path, Bytes(0), block.size(path))
         self.pool.thin.status(flush=True)
-        wait_until(lambda: self.pool.thin.status().mode is PoolMode.OUT_OF_DATA_SPACE, 20)
 
     def unmount(self, *, lazy: bool = False) -> None:
         """Unmount whatever is mounted below the kubelet's directory."""

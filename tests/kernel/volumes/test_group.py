@@ -20,7 +20,7 @@ _SLOTS = 4096
 _GROUPS = 6
 _SLOT = struct.Struct("=Q")
 # A freeze lasts 2 s at most; what a slow machine adds to that.
-_FREEZE_LIMIT = 2.0 + 1.0
+_FREEZE_LIMIT = 2.0 + 3.0
 
 
 class Writer:
@@ -129,14 +129,15 @@ def test_a_freeze_that_lasts_too_long_is_broken_off_and_a_retry_takes_new_ids(
     def slow(thin: ThinId, origin: ThinId, *, confirm: bool) -> None:
         tried.append(thin)
         if len(tried) == 2:
-            time.sleep(2.5)
+            # All four are frozen: it is the guard who lets them go.
+            writer.wait_for_more(5)
         cut(thin, origin, confirm=confirm)
 
     monkeypatch.setattr(served.pool.thin, "create_snap", slow)
     begun = time.monotonic()
     with pytest.raises(UnavailableError, match="longer than 2 s"):
         served.node.create_group("g", handles)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     writer.wait_for_more(5)
     assert writer.longest < _FREEZE_LIMIT
     assert served.node.snapshots() == []

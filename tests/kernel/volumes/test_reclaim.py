@@ -14,11 +14,12 @@ from csi.dm.thin_pool import ThinPool
 from csi.errors import StateError
 from csi.model import State
 from csi.units import KIB, MIB, Bytes
+from csi.volumes import sentinel
 from tests.kernel.conftest import wait_until
 from tests.kernel.volumes.served import Served, pool_devices
 
 _BIG = 200 * MIB
-_STALL_LIMIT = 1.5
+_STALL_LIMIT = 5.0
 
 
 def _fill(path: str, size: int) -> None:
@@ -28,6 +29,7 @@ def _fill(path: str, size: int) -> None:
 
 
 def test_a_big_volume_goes_in_slices_while_others_write(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_until(lambda: sentinel.ballast(served.pool) == sentinel.ballast_size(served.pool), 60)
     slices: list[int] = []
     discard = block.discard
 

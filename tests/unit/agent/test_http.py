@@ -32,7 +32,7 @@ class Watched:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.server.port}{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -71,7 +71,7 @@ def test_nothing_else_is_there(watched: Watched) -> None:
 def test_it_serves_on_ipv6_as_well() -> None:
     server = HttpServer("::1:0", CollectorRegistry(), lambda: "", lambda: "")
     server.start()
-    with urllib.request.urlopen(f"http://[::1]:{server.port}/healthz", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://[::1]:{server.port}/healthz", timeout=30) as answer:
         assert answer.status == 200
     server.stop()
 

@@ -21,7 +21,7 @@ def test_the_kubelet_learns_where_the_driver_is_and_tells_what_became_of_it(
     heard = [service.registered]
     with grpc.insecure_channel(f"unix:{server.path}") as channel:
         kubelet = registration_pb2_grpc.RegistrationStub(channel)
-        assert kubelet.GetInfo(pb.InfoRequest(), timeout=1) == pb.PluginInfo(
+        assert kubelet.GetInfo(pb.InfoRequest(), timeout=30) == pb.PluginInfo(
             type="CSIPlugin",
             name="thinpool-csi.dev",
             endpoint="/var/lib/kubelet/plugins/thinpool-csi.dev/csi.sock",

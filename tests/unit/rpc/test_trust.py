@@ -57,7 +57,7 @@ class Served:
         """Tell whether a call over the channel is answered."""
         with closing(channel):
             try:
-                csi_pb2_grpc.IdentityStub(channel).Probe(pb.ProbeRequest(), timeout=5)
+                csi_pb2_grpc.IdentityStub(channel).Probe(pb.ProbeRequest(), timeout=30)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
@@ -104,12 +104,12 @@ def test_a_connection_of_a_replaced_one_is_of_no_more_use(served: Served) -> Non
     served.controllers = first.published() + second.published()
     with closing(trust.channel(served.address, first, served.own.published())) as channel:
         stub = csi_pb2_grpc.IdentityStub(channel)
-        stub.Probe(pb.ProbeRequest(), timeout=5)
+        stub.Probe(pb.ProbeRequest(), timeout=30)
         served.controllers = second.published()
         with pytest.raises(grpc.RpcError, match="not accepted any more"):
-            stub.Probe(pb.ProbeRequest(), timeout=5)
+            stub.Probe(pb.ProbeRequest(), timeout=30)
         served.controllers += first.published()
-        stub.Probe(pb.ProbeRequest(), timeout=5)
+        stub.Probe(pb.ProbeRequest(), timeout=30)
 
 
 def test_nobody_gets_through_without_a_certificate_or_with_a_nodes(served: Served) -> None:

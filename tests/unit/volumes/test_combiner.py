@@ -121,12 +121,12 @@ def test_what_is_begun_is_waited_for(threads: ThreadPoolExecutor) -> None:
     with _one_at_work(combiner, doubling, threads):
         second = threads.submit(_have(combiner, 2, again.carry))
         wait_until(lambda: len(combiner._waiting) == 1)
-        third = threads.submit(_have(combiner, 3, again.carry, patience=1.0))
+        third = threads.submit(_have(combiner, 3, again.carry, patience=3.0))
         wait_until(lambda: len(combiner._waiting) == 2)
     assert again.begun.wait(30)
     assert again.asked == [[2, 3]]
     with pytest.raises(TimeoutError):
-        third.result(1.5)
+        third.result(4)
     again.may.set()
     assert (second.result(30), third.result(30)) == (4, 6)
 

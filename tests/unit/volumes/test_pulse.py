@@ -46,7 +46,9 @@ def test_what_hangs_is_touched_once_and_told_to_all_at_once(patient: Patient) ->
         assert time.monotonic() - begun < 10
 
 
-def test_an_answer_counts_for_a_while(patient: Patient) -> None:
+def test_an_answer_counts_for_a_while(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "_PATIENCE", 30.0)
+    monkeypatch.setattr(pulse, "_FRESH", 60.0)
     patient.well.set()
     felt = Pulse(patient.look)
     assert [felt.hangs() for _ in range(10)] == [0.0] * 10
@@ -65,6 +67,7 @@ def test_a_thread_that_cannot_be_had_is_not_held_against_the_disk(
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(pulse, "_PATIENCE", 30.0)
     patient.well.set()
     felt = Pulse(patient.look)
     with monkeypatch.context() as patch:

@@ -76,10 +76,11 @@ def _reclaim_one(pool: Pool, device: Device, stop: threading.Event) -> bool:
             if error.errno != errno.ENODATA:
                 raise
         hit("reclaim.after-message")
+        # Before: who sees that nothing waits any more is to see no trouble either.
+        pool.reclaim_trouble.pop(thin_id, None)
         pool.catalog.forget(device)
         hit("reclaim.after-forget")
         pool.emptying.discard(thin_id)
-        pool.reclaim_trouble.pop(thin_id, None)
     return True
 
 

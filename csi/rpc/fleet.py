@@ -1,5 +1,6 @@
 """The pools of a cluster as the router sees them: which node has which, how it is reached, and what was given up."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,12 @@ class Seat:
             leaving="deletionTimestamp" in metadata,
             available=int(status.get("capacity", {}).get("available", 0)),
         )
+
+
+def disputed(seats: Iterable[Seat]) -> frozenset[PoolId]:
+    """Return the pool ids that several seats claim: which of them has the pool is not known."""
+    claims = Counter(seat.pool_id for seat in seats if not seat.lost and seat.pool_id is not None)
+    return frozenset(pool_id for pool_id, count in claims.items() if count > 1)
 
 
 class LostError(StateError):

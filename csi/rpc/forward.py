@@ -38,6 +38,9 @@ _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
 )
 
+# gRPC's own words (grpc/_server.py) for too many calls at once, under the code that nodes use for a full pool.
+_BUSY: Final = "Concurrent RPC limit exceeded!"
+
 _Answer = TypeVar("_Answer")
 _Key = tuple[str, str, bytes]
 """Address and certificates of a node, and our own."""
@@ -121,8 +124,9 @@ class Forwarder:
     ) -> _Answer:
         """Have the node of ``seat`` answer ``call(channel, seconds)``, in the time of ``context``, the caller's.
 
-        Raise ForwardedError with the node's own code and words. A node that cannot be reached before anything was sent
-        is UnavailableError, or with ``elsewhere`` PlacementError: another node may be asked instead.
+        Raise ForwardedError with the node's own code and words; one that takes no more calls is UNAVAILABLE, for that
+        says nothing of its room. A node that cannot be reached before anything was sent is UnavailableError, or with
+        ``elsewhere`` PlacementError: another node may be asked instead.
         """
         # gRPC's types do not know that there may be none.
         remaining = cast("float | None", context.time_remaining()) if context is not None else None
@@ -138,7 +142,8 @@ class Forwarder:
         except grpc.RpcError as error:
             if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
                 link.answered = -math.inf
-            raise ForwardedError(error.code(), f"node {seat.node}: {error.details() or 'no details'}") from error
+            code = grpc.StatusCode.UNAVAILABLE if error.details() == _BUSY else error.code()
+            raise ForwardedError(code, f"node {seat.node}: {error.details() or 'no details'}") from error
         link.answered = time.monotonic()
         return answer
 

@@ -1,7 +1,7 @@
 """The controller's Controller service: every request goes to the node that must do it; nothing is kept here."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
 import grpc
@@ -9,11 +9,11 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from csi.errors import DriverError, NotFoundError, PlacementError, UnavailableError
-from csi.model import TOPOLOGY_KEY, Handle, PoolId
+from csi.model import TOPOLOGY_KEY, GroupHandle, Handle, PoolId
 from csi.pb.csi.v1 import csi_pb2 as pb
 from csi.pb.csi.v1.csi_pb2_grpc import ControllerServicer, ControllerStub
-from csi.rpc import controller, parameters, validate
-from csi.rpc.fleet import Fleet, LostError, Seat
+from csi.rpc import controller, parameters, topology, validate
+from csi.rpc.fleet import Fleet, LostError, Seat, disputed
 from csi.rpc.forward import Forwarder
 from csi.rpc.pages import Page
 from csi.rpc.status import ForwardedError
@@ -52,18 +52,29 @@ class Router(ControllerServicer):
 
     def CreateVolume(self, request: pb.CreateVolumeRequest, context: grpc.ServicerContext) -> pb.CreateVolumeResponse:
         """Make a volume where its source is, else on the node that was chosen, else on the first that takes it."""
-        name = validate.name(request.name)
+        operation, name = "create volume", validate.name(request.name)
         refused: list[str] = []
-        for seat in self._unclear.first(name, self._candidates(name, request)):
+        for seat in self._unclear.first(name, self._candidates(operation, name, request)):
+            unclear = self._unclear.at(name, seat)
             try:
+                # Not where another node claims the pool too.
+                assert seat.pool_id is not None, "a candidate's pool was made"  # noqa: S101 - narrows the type
+                self._fleet.owner(operation, seat.pool_id, name)
                 made = self._forwarder.ask(
                     seat,
                     context,
                     lambda channel, limit: ControllerStub(channel).CreateVolume(request, timeout=limit),
-                    elsewhere=not self._unclear.at(name, seat),
+                    elsewhere=not unclear,
                 )
+                here = list(made.volume.accessible_topology) == [topology.of_node(seat.node)]
+                require_own(operation, name, seat, [Handle.parse(made.volume.volume_id)], here=here)
             except PlacementError as error:
                 refused.append(str(error))
+            except UnavailableError:
+                # It has not told, and is asked on.
+                if unclear:
+                    self._unclear.add(name, seat)
+                raise
             except ForwardedError as error:
                 if error.code in _UNCLEAR:
                     self._unclear.add(name, seat)
@@ -74,11 +85,10 @@ class Router(ControllerServicer):
             else:
                 self._unclear.forget(name)
                 return made
-        raise PlacementError("create volume", name, "; ".join(refused) or "no node has a pool for it")
+        raise PlacementError(operation, name, "; ".join(refused) or "no node has a pool for it")
 
-    def _candidates(self, name: str, request: pb.CreateVolumeRequest) -> list[Seat]:
+    def _candidates(self, operation: str, name: str, request: pb.CreateVolumeRequest) -> list[Seat]:
         """Return the seats to ask, the most wanted first. Raise PlacementError if there is none."""
-        operation = "create volume"
         allowed, chosen = _nodes(request.accessibility_requirements)
         given = parameters.of_class(request.parameters)
         source = _source(request)
@@ -91,7 +101,8 @@ class Router(ControllerServicer):
             if allowed and seat.node not in allowed:
                 raise PlacementError(operation, name, f"its source {source} is on node {seat.node}")
             return [seat]
-        seats = [seat for seat in self._fleet.seats() if not seat.lost and not seat.leaving and seat.pool_id]
+        known = self._fleet.seats()
+        seats = [seat for seat in known if not seat.lost and not seat.leaving and seat.pool_id]
         pools = {seat.pool for seat in seats}
         if given.pool is None and len(pools) > 1:
             raise validate.invalid("parameters", f"name no pool, and there are {', '.join(sorted(pools))}")
@@ -103,9 +114,13 @@ class Router(ControllerServicer):
                 raise PlacementError(operation, name, f"node {chosen} has no pool for it")
             return seats
         seats = [seat for seat in seats if not allowed or seat.node in allowed]
+        # One that may have made it stays: full by now, or claimed by another too, it has the volume all the same.
+        unclear = [seat for seat in seats if self._unclear.at(name, seat)]
+        twice = disputed(known)
+        seats = [seat for seat in seats if seat.pool_id not in twice or seat in unclear] or seats
         # In an order that is the same for each attempt: a volume whose making was not answered is found again.
         size = request.capacity_range.required_bytes
-        roomy = [seat for seat in seats if seat.available >= size]
+        roomy = [seat for seat in seats if seat.available >= size or seat in unclear]
         return sorted(roomy or seats, key=lambda seat: hashlib.sha256(f"{name}\0{seat.name}".encode()).digest())
 
     def DeleteVolume(self, request: pb.DeleteVolumeRequest, context: grpc.ServicerContext) -> pb.DeleteVolumeResponse:
@@ -165,8 +180,10 @@ class Router(ControllerServicer):
     def GetCapacity(self, request: pb.GetCapacityRequest, context: grpc.ServicerContext) -> pb.GetCapacityResponse:
         """Tell what could still be created: of one node, or of all together; 0 for what is out of reach."""
         given = parameters.of_class(request.parameters)
-        seats = [seat for seat in self._fleet.seats() if not seat.lost and not seat.leaving and seat.pool_id]
-        seats = [seat for seat in seats if given.pool in (None, seat.pool)]
+        known = self._fleet.seats()
+        twice = disputed(known)
+        seats = [seat for seat in known if not seat.lost and not seat.leaving and seat.pool_id]
+        seats = [seat for seat in seats if given.pool in (None, seat.pool) and seat.pool_id not in twice]
         if request.HasField("accessible_topology"):
             node = request.accessible_topology.segments.get(TOPOLOGY_KEY)
             seats = [seat for seat in seats if seat.node == node]
@@ -205,14 +222,17 @@ class Router(ControllerServicer):
         self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext
     ) -> pb.CreateSnapshotResponse:
         """Cut a snapshot where its volume is."""
+        operation = "create snapshot"
         text = validate.required(request.source_volume_id, "source_volume_id")
-        validate.name(request.name)
-        return self._ask(
-            "create snapshot",
-            validate.volume_id(text, "source_volume_id"),
-            context,
-            lambda channel, limit: ControllerStub(channel).CreateSnapshot(request, timeout=limit),
+        name = validate.name(request.name)
+        source = validate.volume_id(text, "source_volume_id")
+        seat = owner(self._fleet, operation, source.pool, str(source))
+        made = self._forwarder.ask(
+            seat, context, lambda channel, limit: ControllerStub(channel).CreateSnapshot(request, timeout=limit)
         )
+        ids = (made.snapshot.snapshot_id, made.snapshot.source_volume_id)
+        require_own(operation, name, seat, map(Handle.parse, ids))
+        return made
 
     def DeleteSnapshot(
         self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext
@@ -326,6 +346,18 @@ def owner(fleet: Fleet, operation: str, pool_id: PoolId, subject: str) -> Seat:
         return fleet.owner(operation, pool_id, subject)
     except LostError as error:
         raise NotFoundError(operation, subject, error.why) from error
+
+
+def require_own(
+    operation: str, name: str, seat: Seat, ids: Iterable[Handle | GroupHandle | None], *, here: bool = True
+) -> None:
+    """Raise UnavailableError unless what a node says it has made is in the pool that it was asked for, and ``here``.
+
+    A node that was taken over could answer with what is another's, for this claim to read and to delete.
+    """
+    if not here or any(each is None or each.pool != seat.pool_id for each in ids):
+        why = f"node {seat.node} answers with what is not its own"
+        raise UnavailableError(operation, name, why, way_out="see what serves there in place of its plugin")
 
 
 def _nodes(requirement: pb.TopologyRequirement) -> tuple[frozenset[str], str]:

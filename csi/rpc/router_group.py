@@ -12,7 +12,7 @@ from csi.pb.csi.v1.csi_pb2_grpc import GroupControllerServicer, GroupControllerS
 from csi.rpc import group, identity, validate
 from csi.rpc.fleet import Fleet, LostError
 from csi.rpc.forward import Forwarder
-from csi.rpc.router import owner
+from csi.rpc.router import owner, require_own
 
 
 class GroupRouter(GroupControllerServicer):
@@ -42,11 +42,16 @@ class GroupRouter(GroupControllerServicer):
         if strangers:
             raise StateError(operation, name, self._apart(operation, members), way_out="group volumes of one pool")
         seat = owner(self._fleet, operation, members[0].pool, name)
-        return self._forwarder.ask(
+        made = self._forwarder.ask(
             seat,
             context,
             lambda channel, limit: GroupControllerStub(channel).CreateVolumeGroupSnapshot(request, timeout=limit),
         )
+        cuts = made.group_snapshot.snapshots
+        groups = [made.group_snapshot.group_snapshot_id, *(each.group_snapshot_id for each in cuts)]
+        ids = [text for each in cuts for text in (each.snapshot_id, each.source_volume_id)]
+        require_own(operation, name, seat, [*map(GroupHandle.parse, groups), *map(Handle.parse, ids)])
+        return made
 
     def _apart(self, operation: str, members: list[Handle]) -> str:
         """Say which volume is on which node."""

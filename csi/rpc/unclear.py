@@ -13,7 +13,7 @@ from typing import Final
 from csi.rpc.fleet import Seat
 
 _LASTS: Final = 600.0
-"""Seconds; csi-provisioner comes again within five minutes."""
+"""Seconds after it was last asked for; csi-provisioner comes again within five minutes."""
 _MOST: Final = 10_000
 
 

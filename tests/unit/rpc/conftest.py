@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -15,6 +16,7 @@ from csi.pb.csi.v1 import csi_pb2_grpc
 from csi.pb.thinpool.v1 import admin_pb2_grpc
 from csi.rpc.interceptor import Requests
 from csi.rpc.server import add_services
+from tests.unit.rpc.cluster import Cluster
 from tests.unit.rpc.fake import FakeNode
 
 if TYPE_CHECKING:
@@ -79,6 +81,13 @@ def stubs(grpc_stub: Stubs) -> Stubs:
 def fake(grpc_servicer: FakeNode) -> FakeNode:
     grpc_servicer.reset()
     return grpc_servicer
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(f"{tmp_path}/csi.sock")
+    yield made
+    made.close()
 
 
 @pytest.fixture

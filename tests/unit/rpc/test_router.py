@@ -1,10 +1,8 @@
 """The controller's router in front of two nodes, over TLS: who is asked, and what comes of one that does not answer."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -12,135 +10,16 @@ import pytest
 from csi.errors import DriverError, NoSpaceError, UnavailableError
 from csi.model import TOPOLOGY_KEY, Device, Handle, PoolId, ThinId
 from csi.pb.csi.v1 import csi_pb2 as pb
-from csi.pb.csi.v1 import csi_pb2_grpc
 from csi.rpc.fleet import Fleet
-from csi.rpc.forward import Channels, Forwarder
-from csi.rpc.interceptor import Requests
 from csi.rpc.inventory import Inventory
-from csi.rpc.router import Router
-from csi.rpc.router_group import GroupRouter, RouterIdentity
-from csi.rpc.server import add_controller_services
-from csi.rpc.trust import CONTROLLER, NODE, Own, node_credentials
+from csi.rpc.trust import NODE, Own
 from csi.units import GIB
 from csi.volumes.requests import VolumeRequest
+from tests.unit.rpc.cluster import A, B, Cluster, OneNode, code
 from tests.unit.rpc.fake import FakeNode
 
 if TYPE_CHECKING:
-    from csi.volumes.node import Node
-
-A, B = PoolId("aaaaaaaaaa"), PoolId("bbbbbbbbbb")
-
-
-class OneNode(FakeNode):
-    """A node whose volumes are in a pool of its own, served over TLS."""
-
-    def __init__(self, name: str, pool: PoolId, controllers: str) -> None:
-        super().__init__()
-        self.name = name
-        self.pool = pool
-        self.held = {self.mine(each).handle: self.mine(each) for each in self.held.values()}
-        self.own = Own(NODE)
-        self.threads = ThreadPoolExecutor(8)
-        self.server = grpc.server(self.threads, interceptors=[Requests(self.threads)])
-        add_controller_services(cast("Node", self), self.server)
-        credentials = node_credentials(self.own, lambda: controllers)
-        self.address = f"127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
-        self.server.start()
-
-    def mine(self, device: Device) -> Device:
-        return replace(device, handle=Handle(self.pool, device.handle.thin))
-
-    def handle(self, thin: int) -> str:
-        return str(Handle(self.pool, ThinId(thin)))
-
-    def pool_name(self, pool: PoolId) -> str:
-        assert pool == self.pool
-        return "fast"
-
-    def create_volume(self, request: VolumeRequest) -> Device:
-        return self.mine(super().create_volume(request))
-
-    def asked(self) -> list[str]:
-        return [name for name, _ in self.calls if name not in {"volume", "snapshot"}]
-
-    def stop(self) -> None:
-        self.server.stop(None).wait(10)
-        self.threads.shutdown()
-
-    def thin_pool_node(self, **status: object) -> dict[str, Any]:
-        return {
-            "metadata": {"name": f"fast.{self.name}"},
-            "spec": {"poolName": "fast", "nodeName": self.name},
-            "status": {
-                "poolID": self.pool,
-                "address": self.address,
-                "certificate": self.own.published(),
-                "capacity": {"available": 50 * GIB},
-                **status,
-            },
-        }
-
-
-class Cluster:
-    """Two nodes, what the API says of them, and a client of the router."""
-
-    def __init__(self, socket: str) -> None:
-        own = Own(CONTROLLER)
-        self.a, self.b = OneNode("a", A, own.published()), OneNode("b", B, own.published())
-        self.objects = [self.a.thin_pool_node(), self.b.thin_pool_node()]
-        self.forwarder = Forwarder(Channels(own))
-        fleet = Fleet(lambda: self.objects)
-        self.threads = ThreadPoolExecutor(8)
-        self.server = grpc.server(self.threads, interceptors=[Requests(self.threads)])
-        csi_pb2_grpc.add_ControllerServicer_to_server(Router(fleet, self.forwarder), self.server)
-        csi_pb2_grpc.add_GroupControllerServicer_to_server(GroupRouter(fleet, self.forwarder), self.server)
-        csi_pb2_grpc.add_IdentityServicer_to_server(RouterIdentity(lambda: True), self.server)
-        self.server.add_insecure_port(f"unix:{socket}")
-        self.server.start()
-        self.channel = grpc.insecure_channel(f"unix:{socket}")
-        self.stub = csi_pb2_grpc.ControllerStub(self.channel)
-        self.groups = csi_pb2_grpc.GroupControllerStub(self.channel)
-
-    def close(self) -> None:
-        self.channel.close()
-        self.server.stop(None).wait(10)
-        self.forwarder.close()
-        self.a.stop()
-        self.b.stop()
-
-    def create(self, *nodes: str, name: str = "v", size: int = GIB, source: str = "", chosen: bool = True) -> pb.Volume:
-        """Create a volume; ``nodes`` are those that will do, the first is the one that was ``chosen``."""
-        topologies = [pb.Topology(segments={TOPOLOGY_KEY: node}) for node in nodes]
-        content = pb.VolumeContentSource.SnapshotSource(snapshot_id=source)
-        request = pb.CreateVolumeRequest(
-            name=name,
-            capacity_range=pb.CapacityRange(required_bytes=size),
-            volume_capabilities=[
-                pb.VolumeCapability(
-                    mount=pb.VolumeCapability.MountVolume(),
-                    access_mode=pb.VolumeCapability.AccessMode(mode=pb.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
-                )
-            ],
-            parameters={"pool": "fast"},
-            accessibility_requirements=pb.TopologyRequirement(
-                requisite=topologies, preferred=topologies if chosen else []
-            )
-            if nodes
-            else None,
-            volume_content_source=pb.VolumeContentSource(snapshot=content) if source else None,
-        )
-        return self.stub.CreateVolume(request, timeout=20).volume
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(f"{tmp_path}/csi.sock")
-    yield made
-    made.close()
-
-
-def code(error: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
-    return error.value.code()
+    from collections.abc import Callable
 
 
 def test_a_volume_is_made_where_it_is_wanted(cluster: Cluster) -> None:
@@ -217,6 +96,47 @@ def test_a_volume_that_may_have_been_made_is_made_nowhere_else(
     assert code(error) is grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_node_that_may_have_made_it_is_asked_again_though_it_is_full_by_now(cluster: Cluster) -> None:
+    """It may be full of this very volume."""
+    for name in map(str, range(5)):
+        at = _left_unclear(cluster, name)
+        cluster.objects[at]["status"]["capacity"]["available"] = 0
+        assert cluster.create("a", "b", chosen=False, name=name).volume_id.startswith((A, B)[at])
+        cluster.objects[at]["status"]["capacity"]["available"] = 50 * GIB
+
+
+def test_a_volume_stays_where_it_may_have_been_made_for_as_long_as_it_is_asked_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("csi.rpc.unclear.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("csi.rpc.forward.CONNECT", 0.5)
+    at = _left_unclear(cluster, "v")
+    node = (cluster.a, cluster.b)[at]
+    node.stop()
+    for clock.now in (500.0, 1000.0, 1500.0):
+        with pytest.raises(grpc.RpcError, match=f"node {node.name}: it does not answer") as error:
+            cluster.create("a", "b", chosen=False)
+        assert code(error) is grpc.StatusCode.UNAVAILABLE
+    # Nobody has asked for it for long.
+    clock.now = 2200.0
+    assert cluster.create("a", "b", chosen=False).volume_id.startswith((B, A)[at])
+
+
+def _left_unclear(cluster: Cluster, name: str) -> int:
+    """Have a node lost while it makes the volume; return which."""
+    nodes = (cluster.a, cluster.b)
+    for node in nodes:
+        node.calls.clear()
+        node.failure = UnavailableError("create volume", name, "the node is about to end")
+    with pytest.raises(grpc.RpcError, match="about to end"):
+        cluster.create("a", "b", chosen=False, name=name)
+    for node in nodes:
+        node.failure = None
+    (at,) = (at for at, node in enumerate(nodes) if node.asked())
+    return at
+
+
 def test_a_copy_is_made_where_its_source_is(cluster: Cluster) -> None:
     assert cluster.create(source=cluster.b.handle(3)).volume_id.startswith(B)
     # Also when the scheduler has chosen another node: it follows the volume.
@@ -233,7 +153,7 @@ def test_what_a_handle_names_goes_to_its_node_and_comes_back_as_it_is(cluster: C
         )
     )
     cut = cluster.stub.CreateSnapshot(pb.CreateSnapshotRequest(name="s", source_volume_id=cluster.b.handle(1))).snapshot
-    cluster.stub.DeleteSnapshot(pb.DeleteSnapshotRequest(snapshot_id=cut.snapshot_id.replace("abcdefghij", B)))
+    cluster.stub.DeleteSnapshot(pb.DeleteSnapshotRequest(snapshot_id=cut.snapshot_id))
     cluster.stub.DeleteVolume(pb.DeleteVolumeRequest(volume_id=cluster.b.handle(1)))
     assert cluster.b.asked() == ["expand_volume", "create_snapshot", "delete_snapshot", "delete_volume"]
     assert not cluster.a.asked()
@@ -241,6 +161,35 @@ def test_what_a_handle_names_goes_to_its_node_and_comes_back_as_it_is(cluster: C
     with pytest.raises(grpc.RpcError, match="node b: create snapshot s: full") as error:
         cluster.stub.CreateSnapshot(pb.CreateSnapshotRequest(name="s", source_volume_id=cluster.b.handle(1)))
     assert code(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_what_a_node_answers_and_is_anothers_is_passed_on_to_nobody(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was taken over would have a claim read and delete what is another's."""
+    own = replace(cluster.a.held[Handle(A, ThinId(1))], name="v")
+    foreign = replace(own, handle=Handle(B, ThinId(1)))
+    none = replace(own, handle=Handle(A, ThinId(0)))
+    monkeypatch.setattr(cluster.a, "pool_name", lambda _pool: "fast")
+    for answer in (foreign, none):
+        monkeypatch.setattr(cluster.a, "create_volume", lambda _request, answer=answer: answer)
+        with pytest.raises(grpc.RpcError, match="create volume v: node a answers with what is not its own") as error:
+            cluster.create("a", "b")
+        assert code(error) is grpc.StatusCode.UNAVAILABLE
+    monkeypatch.setattr(cluster.a, "create_volume", lambda _request: own)
+    assert cluster.create("a", "b").volume_id == str(own.handle)
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster.a, "name", "b")
+        with pytest.raises(grpc.RpcError, match="node a answers with what is not its own"):
+            cluster.create("a", "b", name="w")
+    cut = cluster.a.create_snapshot("s", own.handle)
+    request = pb.CreateSnapshotRequest(name="s", source_volume_id=str(own.handle))
+    for answer in (replace(cut, handle=foreign.handle), replace(cut, content_source=str(foreign.handle))):
+        monkeypatch.setattr(cluster.a, "create_snapshot", lambda *_, answer=answer: answer)
+        with pytest.raises(grpc.RpcError, match="create snapshot s: node a answers with what is not its own") as error:
+            cluster.stub.CreateSnapshot(request)
+        assert code(error) is grpc.StatusCode.UNAVAILABLE
+    assert not cluster.b.asked()
 
 
 def test_an_unknown_pool_may_be_seen_later_and_a_malformed_id_never(cluster: Cluster) -> None:
@@ -279,8 +228,32 @@ def test_two_nodes_that_claim_one_pool_get_nothing(cluster: Cluster) -> None:
     with pytest.raises(grpc.RpcError, match="a and b both claim pool aaaaaaaaaa") as error:
         cluster.stub.DeleteVolume(pb.DeleteVolumeRequest(volume_id=cluster.a.handle(1)))
     assert code(error) is grpc.StatusCode.UNAVAILABLE
+    for chosen in (True, False):
+        # Not RESOURCE_EXHAUSTED: it is not for want of room.
+        with pytest.raises(grpc.RpcError, match="create volume v: a and b both claim pool aaaaaaaaaa") as error:
+            cluster.create("a", "b", chosen=chosen)
+        assert code(error) is grpc.StatusCode.UNAVAILABLE
+    for node in ("a", "b"):
+        topology = pb.Topology(segments={TOPOLOGY_KEY: node})
+        assert not cluster.stub.GetCapacity(pb.GetCapacityRequest(accessible_topology=topology)).available_capacity
+    assert not cluster.stub.GetCapacity(pb.GetCapacityRequest()).available_capacity
     assert not cluster.a.asked()
     assert not cluster.b.asked()
+
+
+def test_what_two_nodes_claim_is_passed_over_unless_a_volume_may_have_been_made_there(cluster: Cluster) -> None:
+    unclear = next(name for name in map(str, range(100)) if _left_unclear(cluster, name) == 0)
+    claiming = cluster.a.thin_pool_node()
+    claiming["metadata"]["name"], claiming["spec"]["nodeName"] = "fast.c", "c"
+    cluster.objects.append(claiming)
+    cluster.a.calls.clear()
+    for name in map(str, range(100, 110)):
+        assert cluster.create(name=name).volume_id.startswith(B)
+    assert cluster.stub.GetCapacity(pb.GetCapacityRequest()).available_capacity == 50 * GIB
+    with pytest.raises(grpc.RpcError, match="a and c both claim pool aaaaaaaaaa") as error:
+        cluster.create(name=unclear)
+    assert code(error) is grpc.StatusCode.UNAVAILABLE
+    assert not cluster.a.asked()
 
 
 def test_a_pool_that_one_node_gave_up_and_another_has_now_is_served_there(cluster: Cluster) -> None:
@@ -345,20 +318,6 @@ def test_capacity_is_that_of_a_node_or_of_all_and_none_out_of_reach(cluster: Clu
     cluster.a.stop()
     assert capacity("a") == (0, 0)
     assert capacity() == (50, 20)
-
-
-def test_a_group_goes_to_its_node_and_one_across_nodes_is_refused_by_name(cluster: Cluster) -> None:
-    made = cluster.groups.CreateVolumeGroupSnapshot(
-        pb.CreateVolumeGroupSnapshotRequest(name="g", source_volume_ids=[cluster.a.handle(1), cluster.a.handle(2)])
-    )
-    assert len(made.group_snapshot.snapshots) == 2
-    assert cluster.a.asked() == ["create_group"]
-    with pytest.raises(grpc.RpcError) as error:
-        cluster.groups.CreateVolumeGroupSnapshot(
-            pb.CreateVolumeGroupSnapshotRequest(name="h", source_volume_ids=[cluster.a.handle(1), cluster.b.handle(2)])
-        )
-    assert code(error) is grpc.StatusCode.FAILED_PRECONDITION
-    assert f"{cluster.b.handle(2)} is in pool fast of node b" in str(error.value.details())
 
 
 def test_a_nodes_new_certificate_is_taken_up(cluster: Cluster) -> None:

@@ -3,6 +3,8 @@
 import os
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -15,7 +17,9 @@ from csi.lvm.disks import select
 from csi.settings import Mode, PoolSpec
 from csi.units import Bytes, format_size
 from csi.volumes import health, sentinel
+from csi.volumes.opening import resume
 from csi.volumes.pool import Pool
+from csi.volumes.pulse import Pulse, read_first
 
 # The event comes at the low-water mark, once; what it does not tell is found by looking now and then.
 _LOOK_EVERY: Final = 5.0
@@ -46,6 +50,8 @@ class Monitor:
         self._dropped = threading.Event()
         """Set when the ballast was dropped that is being filled."""
         self._seen: PoolSpec | None = None
+        self._pulses: dict[str, Pulse] = {}
+        """Of disks that are not in the pool yet."""
         self._look_for_disks_at = 0.0
 
     def run(self) -> None:
@@ -75,8 +81,18 @@ class Monitor:
     def look(self) -> float:
         """Look once and do what the plan says; return the seconds until the next look. Raise DriverError."""
         pool = self._pool
-        pool.group.set_when_full(pool.spec.when_full)
-        self._take_disks()
+        failed: list[DriverError] = []
+
+        def tried(do: Callable[[], None]) -> None:
+            # What fails is told of in the end, and keeps nothing from being done that may save the pool.
+            try:
+                do()
+            except DriverError as error:
+                failed.append(error)
+
+        # No LVM is at work on the pool but what this thread runs.
+        tried(lambda: resume(pool.spec, pool.group, pool.thin))
+        tried(self._take_disks)
         status = pool.thin.status()
         ballast = sentinel.ballast(pool)
         full = status.mode is PoolMode.OUT_OF_DATA_SPACE
@@ -91,20 +107,28 @@ class Monitor:
             freeze_stuck=self._extension_stuck and full and ballast > 0,
         )
         steps = plan(look, pool.spec.autoextend, pool.spec.min_free_space_percent)
-        failed: DriverError | None = None
         for step in steps:
-            try:
-                self._carry_out(step)
-            except DriverError as error:
-                # A pool whose metadata cannot be extended still wants its data extended.
-                failed = failed or error
+            tried(partial(self._carry_out, step))
+        tried(self._set_when_full)
         self._tell()
-        if failed is not None:
-            raise failed
+        if failed:
+            raise failed[0]
         if any(isinstance(step, RefillBallast) for step in steps):
             return _REFILL_EVERY
         # After an extension the event must be armed against the new low-water mark: look again at once.
         return 0.0 if steps else _LOOK_EVERY
+
+    def _set_when_full(self) -> None:
+        """Tell LVM what is to be done when the pool is full; at a later look if a freeze is under way.
+
+        LVM suspends the pool for that, which waits for the freeze, which on a full pool waits for what we do.
+        """
+        pool = self._pool
+        if pool.freezing.acquire(blocking=False):
+            try:
+                pool.group.set_when_full(pool.spec.when_full)
+            finally:
+                pool.freezing.release()
 
     def _take_disks(self) -> None:
         """Add the disks that the pool's devices name and that are not in it yet; remember why others are left alone."""
@@ -117,12 +141,16 @@ class Monitor:
         known, refused = pool.group.refused, {}
         for path in paths:
             try:
-                pool.group.add_devices([path])
-                log.info("disk added to the pool", pool=pool.spec.name, disk=path)
+                # Whoever looks at a disk that hangs is stuck: not this thread.
+                if self._pulses.setdefault(path, Pulse(partial(read_first, path))).hangs():
+                    refused[path] = "it does not answer"
+                else:
+                    pool.group.add_devices([path])
+                    log.info("disk added to the pool", pool=pool.spec.name, disk=path)
             except DevicesRefusedError as error:
                 refused[path] = error.why.removeprefix(f"{path}: ")
-                if path not in known:
-                    log.warning("disk left alone", pool=pool.spec.name, disk=path, why=refused[path])
+            if path in refused and path not in known:
+                log.warning("disk left alone", pool=pool.spec.name, disk=path, why=refused[path])
         pool.group.refused = refused
 
     def _carry_out(self, step: Step) -> None:

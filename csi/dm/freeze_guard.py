@@ -20,6 +20,8 @@ from csi.errors import DriverError
 _PAUSE: Final = 0.05
 # How long it goes on after the end of the other process, if a device will not be resumed.
 _LAST_PATIENCE: Final = 60.0
+_ORPHANS: Final = 5.0
+"""Seconds for what a program that died has begun, which goes with its PID namespace. LVM needs less than one."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """What ends a program, and not its guard."""
 
@@ -146,6 +148,10 @@ def guard_as_init(pipe: int, child: int, mask: set[int | signal.Signals]) -> NoR
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while child not in ended:
             _reap(ended, block=True)
+        # With this process the kernel kills what the child has begun, such as LVM in the middle of an extension.
+        deadline = time.monotonic() + _ORPHANS
+        while time.monotonic() < deadline and _reap(ended):
+            time.sleep(_PAUSE)
         code = os.waitstatus_to_exitcode(ended[child])
         status = code if code >= 0 else 128 - code
     except BaseException as error:  # noqa: BLE001 - as above
@@ -162,17 +168,18 @@ def _pass_on(child: int, number: int) -> None:
         return
 
 
-def _reap(ended: dict[int, int], *, block: bool = False) -> None:
+def _reap(ended: dict[int, int], *, block: bool = False) -> bool:
+    """Take the exit status of what has ended; tell whether there may be more children."""
     while True:
         try:
             process, status = os.waitpid(-1, 0 if block else os.WNOHANG)
         except ChildProcessError:
-            return
+            return False
         if not process:
-            return
+            return True
         ended[process] = status
         if block:
-            return
+            return True
 
 
 def _let_go_of_terminal() -> None:

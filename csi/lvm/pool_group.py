@@ -273,6 +273,11 @@ class PoolGroup:
                 self.refresh()
             raise self._needs_repair("the kernel says " + ("needs_check" if state.check_needed else "that it failed"))
 
+    def resume(self) -> None:
+        """Have the kernel run the pool as the VG says: an LVM that is killed in an extension leaves it suspended."""
+        self._lvm.run("lvchange", "--refresh", f"{self.vg_name}/{names.POOL}", deadline=LONG_DEADLINE)
+        self.refresh()
+
     def _needs_repair(self, why: str) -> NeedsRepairError:
         return NeedsRepairError(
             "activate pool", self.vg_name, why, way_out=f"run 'thinpool-csi repair --pool {self.spec.name}'"

@@ -234,8 +234,9 @@ class Node:
             staging.unpublish(self.wanted.get(operation, handle.pool, volume_id), handle, target)
             return
         if not any(ephemeral.unpublish(pool, volume_id, target) for pool in self.pools.values()):
-            if self.closed or not _EPHEMERAL_ID.fullmatch(volume_id):
+            if not _EPHEMERAL_ID.fullmatch(volume_id):
                 raise NotFoundError(operation, volume_id[:200], "no such volume")
+            self.wanted.require_all(operation, volume_id)
             for pool in self.pools.values():
                 pool.require_open(operation, volume_id)
             for pool in self.pools.values():

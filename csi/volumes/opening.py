@@ -71,8 +71,9 @@ def open_pool(spec: PoolSpec, place: Place, known: str = "") -> Pool:
         # freezes of their own under way. (No LVM command waits for our devices: it is shown the pool's disks alone.)
         for name in thaw_all(place.control, group.pool_id):
             log.warning("device found suspended, resumed", device=name)
-        group.set_when_full(spec.when_full)
         thin = _thin_pool(group, place)
+        resume(spec, group, thin)
+        group.set_when_full(spec.when_full)
         _extend_full_metadata(spec, group, thin)
         if group.catalog_fresh and not thin.status().transaction_id:
             _format_catalog(group)
@@ -91,6 +92,13 @@ def open_pool(spec: PoolSpec, place: Place, known: str = "") -> Pool:
         pool.held = stack.pop_all()
         log.info("pool open", pool=spec.name, id=pool.id, mode=spec.mode, devices=group.devices)
         return pool
+
+
+def resume(spec: PoolSpec, group: PoolGroup, thin: ThinPool) -> None:
+    """Resume a pool that is suspended: nobody but LVM suspends it, and that LVM was killed. Raise CommandError."""
+    if thin.info.suspended:
+        group.resume()
+        log.warning("pool found suspended, resumed", pool=spec.name)
 
 
 def close_pool(pool: Pool) -> None:

@@ -5,7 +5,15 @@ from functools import partial
 
 import structlog
 
-from csi.errors import DiskHangsError, DriverError, InvalidRequestError, PoolBusyError, StateError, UnavailableError
+from csi.errors import (
+    DevicesRefusedError,
+    DiskHangsError,
+    DriverError,
+    InvalidRequestError,
+    PoolBusyError,
+    StateError,
+    UnavailableError,
+)
 from csi.lvm.disks import select
 from csi.model import PoolId
 from csi.settings import Mode, PoolSpec
@@ -24,6 +32,8 @@ class Pools:
         self.closed: dict[str, DriverError] = {}
         """Pools that are wanted and could not be opened, by name, and why."""
         self.specs = {spec.name: spec for spec in specs}
+        self._told = bool(self.specs)
+        """Whether it is known what is wanted; with a cluster it is told after the start."""
         self._known: Mapping[str, str] = {}
         self._place = place
         self._disks: dict[str, Pulse] = {}
@@ -35,6 +45,7 @@ class Pools:
         not wanted any more stays open: see ``release`` and ``remove``.
         """
         self.specs = {spec.name: spec for spec in specs}
+        self._told = True
         self._known = known
         self.closed = {name: error for name, error in self.closed.items() if name in self.specs}
         for pool in self.open.values():
@@ -103,6 +114,18 @@ class Pools:
         """Return the names of those that are wanted, were made, and are not open: one that was given up is not."""
         return sorted(name for name in self.specs if self._known.get(name) and self.by_name(name) is None)
 
+    def require_all(self, operation: str, subject: str) -> None:
+        """Raise UnavailableError while a volume may be in a pool that is not open, or nobody knows which there are.
+
+        A pool whose disks were refused, or that has none, and that is not known to be here holds nothing.
+        """
+        if not self._told:
+            raise UnavailableError(operation, subject, "which pools are wanted here is not known yet")
+        for name in sorted(self.specs):
+            never_made = not self._known.get(name) and isinstance(self.closed.get(name), DevicesRefusedError)
+            if self.by_name(name) is None and not never_made:
+                raise UnavailableError(operation, subject, f"pool {name} is not open, and it may be there")
+
     def get(self, operation: str, pool_id: PoolId, subject: str) -> Pool:
         """Return an open pool by its id. Raise UnavailableError, DiskHangsError where it does not answer."""
         pool = self.open.get(pool_id)
@@ -115,6 +138,8 @@ class Pools:
 
     def named(self, operation: str, name: str | None, subject: str) -> Pool:
         """Return the open pool of this name; with None, the only one. Raise InvalidRequestError, UnavailableError."""
+        if not self._told:
+            raise UnavailableError(operation, subject, "which pools are wanted here is not known yet")
         if name is None:
             if len(self.specs) != 1:
                 raise InvalidRequestError(
@@ -125,8 +150,9 @@ class Pools:
         if pool is not None:
             pool.require_answering(operation, subject)
             return pool
-        if name in self.closed:
-            raise UnavailableError(operation, subject, f"pool {name} is not open: {self.closed[name]}")
+        if name in self.specs:
+            why = self.closed.get(name, "not yet")
+            raise UnavailableError(operation, subject, f"pool {name} is not open: {why}")
         raise InvalidRequestError(
             operation, subject, f"there is no pool {name!r} (there are: {', '.join(sorted(self.specs))})"
         )

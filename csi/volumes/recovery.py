@@ -115,18 +115,18 @@ def examine(pool: Pool, present: set[ThinId]) -> Guard:
 def findings(pool: Pool) -> list[Finding]:
     """Return every disagreement between catalog and pool, without changing anything."""
     # What is made or given back while we look is in one list and not in the other, rightly: so what the catalog knew
-    # before or knows after is not unknown, and what it knew both before and after is missing only if it is ready.
-    before = {device.handle.thin for device in pool.catalog.each()}
+    # before or knows after is not unknown, and missing is only what was ready both before and after.
+    before = {device.handle.thin: device.state for device in pool.catalog.each()}
     found = [Finding(pool.spec.name, "pool", pool.guard.why)] if pool.guard.why else []
     try:
         present = _present(pool)
     except UnavailableError as error:
         return [*found, Finding(pool.spec.name, "pool", str(error))]
     guard = examine(pool, present)
-    for thin in sorted(guard.unknown - before):
+    for thin in sorted(guard.unknown - before.keys()):
         handle = Handle(pool.id, thin)
         found.append(Finding(pool.spec.name, str(handle), "in the pool, not in the catalog", handle))
-    for thin in sorted(guard.missing & before):
+    for thin in sorted(thin for thin in guard.missing if before.get(thin) is State.READY):
         handle = Handle(pool.id, thin)
         found.append(Finding(pool.spec.name, str(handle), "in the catalog, not in the pool: data lost", handle))
     lost = pool.catalog.devices(state=State.LOST)

@@ -148,7 +148,7 @@ def test_a_stateful_set_keeps_its_data_over_a_rolling_restart(pods: Pods) -> Non
     pods.kubectl("rollout", "status", "statefulset/db", "--timeout=540s", limit=600)
     before = {name: (pods.node_of(name), pods.write(name, "/data/a")) for name in names}
     pods.kubectl("rollout", "restart", "statefulset/db")
-    pods.kubectl("rollout", "status", "statefulset/db", "--timeout=240s", limit=260)
+    pods.kubectl("rollout", "status", "statefulset/db", "--timeout=540s", limit=600)
     assert {name: (pods.node_of(name), pods.checksum(name, "/data/a")) for name in names} == before
 
 

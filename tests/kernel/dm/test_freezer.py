@@ -195,6 +195,19 @@ def test_the_first_process_of_a_pid_namespace_is_guarded_too(pool: BarePool) -> 
     assert init.wait(30) == 128 + signal.SIGKILL
 
 
+def test_what_a_killed_program_has_begun_is_let_come_to_its_end_by_process_one(tmp_path: Path) -> None:
+    """LVM in the middle of an extension, killed, leaves the pool suspended."""
+    ends = tmp_path / "ends"
+    script = (
+        "import os, signal, subprocess; from csi.dm.freezer import Freezer; Freezer.start();"
+        f" subprocess.Popen(['sh', '-c', 'sleep 0.5; touch {ends}'], start_new_session=True);"
+        " os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", script]
+    assert subprocess.run(argv, check=False, timeout=60).returncode == 128 + signal.SIGKILL
+    assert ends.exists()
+
+
 def test_process_one_passes_sigterm_on_and_ends_with_its_childs_status(pool: BarePool) -> None:
     device = pool.activated(1, _SIZE)
     init = _hold([device], "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

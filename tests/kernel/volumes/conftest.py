@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
@@ -51,6 +52,13 @@ def served(module_served: Served) -> Iterator[Served]:
     yield module_served
     module_served.reopen()
     module_served.clear()
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """Return threads for those who ask at once."""
+    with ThreadPoolExecutor(64) as threads:
+        yield threads
 
 
 @pytest.fixture

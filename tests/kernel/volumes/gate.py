@@ -21,6 +21,10 @@ class Gate:
             self._reached.set()
             assert self._opened.wait(30)
 
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
     @contextmanager
     def held(self, executor: ThreadPoolExecutor, call: Callable[[], object]) -> Iterator[Future[object]]:
         """Run ``call`` in a thread up to the step; let it go on at the end."""
@@ -29,7 +33,7 @@ class Gate:
             assert self._reached.wait(30)
             yield future
         finally:
-            self._opened.set()
+            self.open()
             future.exception(30)
 
 

@@ -1,7 +1,6 @@
 """Requests at once: for one object one works and the others are told to come back; a shared source is no reason."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +16,6 @@ from tests.kernel.volumes.gate import GateAt
 from tests.kernel.volumes.served import SIZE, Served
 
 _CLONES = 50
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(_CLONES) as threads:
-        yield threads
 
 
 def test_of_two_requests_for_one_volume_name_one_works(

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
@@ -21,11 +22,12 @@ from csi.errors import KernelError, UnavailableError
 from csi.model import State, ThinId
 from csi.settings import Autoextend
 from csi.units import GIB, MIB, Bytes
-from csi.volumes import opening, sentinel
+from csi.volumes import making, opening, sentinel
 from csi.volumes.node import Node
 from csi.volumes.pool import Pool
 from csi.volumes.reclaim import reclaim
 from tests.kernel.volumes.conftest import MakeServed
+from tests.kernel.volumes.gate import GateAt
 from tests.kernel.volumes.served import SIZE, Served
 
 
@@ -123,6 +125,22 @@ def test_a_device_that_has_the_next_id_is_left_alone(quiet: Served) -> None:
     second = quiet.create("second")
     reclaim(quiet.pool, threading.Event())
     assert {stranger, second.handle.thin} <= metadata.thin_ids(quiet.pool.thin)
+
+
+def test_what_is_made_while_check_looks_is_not_told_of_as_lost(
+    quiet: Served, executor: ThreadPoolExecutor, gate_at: GateAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, thin_ids = gate_at(making, "create.after-reserve"), metadata.thin_ids
+    with gate.held(executor, lambda: quiet.create("v")) as first:
+
+        def made_meanwhile(pool: ThinPool) -> set[ThinId]:
+            present = thin_ids(pool)
+            gate.open()
+            assert first.exception(30) is None
+            return present
+
+        monkeypatch.setattr(metadata, "thin_ids", made_meanwhile)
+        assert quiet.node.check().findings == ()
 
 
 def test_a_deletion_is_answered_again_while_its_space_is_given_back(quiet: Served) -> None:

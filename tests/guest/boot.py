@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.guest import console
+from tests.guest.waker import Waker
 
 KERNEL: Final = "linux.uml"
 
@@ -111,6 +112,7 @@ class Boot:
         finally:
             for end in ends:
                 os.close(end)
+        self._stack.enter_context(Waker(self._kernel))
 
     def _pipe(self, stream: int) -> int:
         """Register a pipe for ``stream`` (0: console) and return its writing end."""
@@ -165,6 +167,13 @@ class Boot:
             self.stop()
             message = f"the command was still running after {limit:g} s: the guest was killed"
             raise DeadlineError(message)
+
+    def _kernel(self) -> int | None:
+        """Return the kernel's process once its command has begun."""
+        process: int | None = self._process.pid if os.path.exists(f"{self._directory}/started") else None
+        while process is not None and _name(process) != KERNEL:
+            process = next(iter(_children(process)), None)
+        return process
 
     def _status(self) -> int | None:
         try:
@@ -249,6 +258,14 @@ def _children(pid: int) -> list[int]:
             return [int(child) for child in file.read().split()]
     except FileNotFoundError:
         return []
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _memory_directory() -> str:

@@ -1,7 +1,7 @@
 """What one controller of a cluster does for all: ThinPoolNodes made and let go, ThinPools and orphans told of."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,7 +31,7 @@ from csi.settings import read_yaml
 
 _LOOK_EVERY: Final = 30.0
 _DEFAULTED: Final = frozenset({"mode", "removalPolicy"})
-"""Fields of a ThinPool with a default in its schema."""
+"""Fields of a ThinPool with a default in its schema: none of them within another."""
 _POOL_ID: Final = 10
 """Characters of a handle that are its pool's id."""
 
@@ -105,7 +105,7 @@ class Leader:
     def _look_for_orphans(self) -> None:
         while not self._threads.ending.wait(self._orphans.pause):
             if self._synced():
-                self._orphans.look(self._pool_nodes.objects(), self._named)
+                self._orphans.look(self._pool_nodes.objects(), self._named, self._threads.ending.is_set)
 
     def _named(self) -> frozenset[str]:
         """Return the handles of all volumes and snapshots that the cluster has."""
@@ -223,11 +223,25 @@ def listed_changes(text: str, pools: Mapping[str, Object]) -> dict[str, Object]:
         if there is None:
             changes[name] = {"apiVersion": API_VERSION, "kind": "ThinPool", "metadata": {"name": name}, "spec": spec}
             continue
-        # Those that the API has filled in by itself are no difference.
-        gone = {key: None for key in there["spec"] if key not in spec and key not in _DEFAULTED}
-        if gone or any(there["spec"].get(key) != value for key, value in spec.items()):
-            changes[name] = {"spec": {**gone, **spec}}
+        if change := _change(there["spec"], spec, _DEFAULTED):
+            changes[name] = {"spec": change}
     return changes
+
+
+def _change(there: Object, wanted: Object, kept: Collection[str] = ()) -> Object:
+    """Return what makes ``wanted`` of ``there`` when it is merged into it, at every depth None for what is to go.
+
+    That the API has filled in what is ``kept`` is no difference.
+    """
+    change: Object = {key: None for key in there if wanted.get(key) is None and key not in kept}
+    for key, value in wanted.items():
+        known = there.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            if inner := _change(known, value):
+                change[key] = inner
+        elif value is not None and known != value:
+            change[key] = value
+    return change
 
 
 def _is_pool(listed: object) -> bool:

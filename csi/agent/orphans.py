@@ -67,10 +67,13 @@ class Orphans:
         """Seconds from one look to the next."""
         return min(_LOOK_EVERY, self._grace.total_seconds() / 2)
 
-    def look(self, pool_nodes: Sequence[Object], named: Callable[[], Collection[str]]) -> None:
+    def look(
+        self, pool_nodes: Sequence[Object], named: Callable[[], Collection[str]], ending: Callable[[], bool]
+    ) -> None:
         """Ask all nodes, then the cluster (``named``: all handles in it), and tell in ``pool_nodes`` what is left over.
 
-        Of a node that does not answer nothing new is known, and nothing is said.
+        Of a node that does not answer nothing new is known, and nothing is said. Nor is anything once we are
+        ``ending``: a node may take longer to answer than we lead, and by then another controller tells.
         """
         by_node: dict[str, list[Object]] = {}
         for each in pool_nodes:
@@ -82,6 +85,8 @@ class Orphans:
                 found[node] = list(self._held(node))
             except DriverError as error:
                 log.debug("not asked for orphans", node=node, why=str(error))
+            if ending():
+                return
         known = named()
         alone = {each.handle for held in found.values() for each in held if each.handle not in known}
         now = self._clock()
@@ -92,6 +97,8 @@ class Orphans:
         self._since = {**dict.fromkeys(alone, now), **kept}
         for node, held in found.items():
             for each in by_node[node]:
+                if ending():
+                    return
                 self._tell(each, [one for one in held if one.handle.startswith(each["status"]["poolID"])], now)
 
     def forget(self) -> None:

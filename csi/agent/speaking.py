@@ -88,10 +88,14 @@ def _why(node: Object | None, said: datetime, now: datetime) -> tuple[str, datet
         return ("NodeUnknown" if now - said > _FORGOTTEN else ""), now
     for condition in node.get("status", {}).get("conditions", []):
         if condition["type"] == READY and condition["status"] != "True":
-            since = _time(condition["lastTransitionTime"])
+            since = _time(condition.get("lastTransitionTime"))
             return ("NodeNotReady" if since > said else ""), since
     return "", now
 
 
-def _time(text: str) -> datetime:
-    return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+def _time(text: str | None) -> datetime:
+    """Return the moment, long ago if it cannot be read: who writes what is not one must not silence us for all."""
+    try:
+        return datetime.fromisoformat(text or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return datetime.min.replace(tzinfo=UTC)

@@ -115,7 +115,8 @@ class Election:
     def stop(self) -> None:
         """Stand no more, and cease to lead; wait for as long as the try that is under way may take."""
         self._stopped.set()
-        self._thread.join(_RETRY + sum(_TIMEOUT))
+        if self._thread.is_alive():
+            self._thread.join(_RETRY + sum(_TIMEOUT))
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -9,6 +9,7 @@ from tests.chart.rendered import MONITORING_APIS, Render, render
 from tests.tools.chart import SNAPSHOT_APIS, fields, values
 
 _SNAPSHOTS: Final = SNAPSHOT_APIS[:1]
+_SNAPSHOT: Final = "snapshot.storage.k8s.io"
 _GROUPS: Final = "groupsnapshot.storage.k8s.io"
 
 
@@ -59,7 +60,19 @@ def test_snapshots_are_there_when_the_api_or_the_user_says_so(
     made = render({"snapshots": {"enabled": enabled, "groups": groups}}, apis)
     gate = "--feature-gates=CSIVolumeGroupSnapshot=true"
     assert ("csi-snapshotter" in made.containers, gate in made.args("csi-snapshotter")) == wanted
-    assert (_may(made, "snapshot.storage.k8s.io"), _may(made, _GROUPS)) == wanted
+    assert (_may_change(made, _SNAPSHOT), _may_change(made, _GROUPS)) == wanted
+
+
+@pytest.mark.parametrize(("enabled", "apis"), [("auto", ()), ("auto", SNAPSHOT_APIS), (False, SNAPSHOT_APIS)])
+def test_the_controller_reads_snapshots_whether_or_not_they_are_there(enabled: object, apis: tuple[str, ...]) -> None:
+    """Else it is forbidden, not told that there are none, and the one that leads never begins."""
+    (rule,) = [
+        each
+        for each in _rules(render({"snapshots": {"enabled": enabled}}, apis))
+        if "volumesnapshotcontents" in each["resources"] and "list" in each["verbs"]
+    ]
+    assert rule["apiGroups"] == [_SNAPSHOT]
+    assert rule["verbs"] == ["get", "list", "watch"]
 
 
 @pytest.mark.parametrize(("value", "kind"), [("podMonitor", "PodMonitor"), ("prometheusRule", "PrometheusRule")])
@@ -95,6 +108,10 @@ def _host_path(pod: dict[str, Any], volume: str) -> str:
     return str(found["hostPath"]["path"])
 
 
-def _may(made: Render, group: str) -> bool:
-    """Tell whether the controller may do anything with a group of the API."""
-    return any(group in rule["apiGroups"] for rule in made.one("ClusterRole", "thinpool-csi-controller")["rules"])
+def _rules(made: Render) -> list[dict[str, Any]]:
+    return list(made.one("ClusterRole", "thinpool-csi-controller")["rules"])
+
+
+def _may_change(made: Render, group: str) -> bool:
+    """Tell whether the controller may change anything of a group of the API."""
+    return any(group in rule["apiGroups"] and "patch" in rule["verbs"] for rule in _rules(made))

@@ -1,16 +1,26 @@
 """What the process tells over HTTP of itself."""
 
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
 
 from csi.agent.http import HttpServer, split
 from csi.agent.metrics import Calls
 from csi.errors import InvalidRequestError, KernelError
+
+LIMIT = 20.0
+BOUND = 50
+"""Threads: as many as connections, and some that are about to end."""
+SCRAPERS = 20
 
 
 @dataclass
@@ -37,6 +47,25 @@ class Watched:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+class Slow(Collector):
+    """Takes until it may go on; notes how many are at it at most."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.now = self.most = 0
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.begun.set()
+        assert self.go_on.wait(LIMIT)
+        self.now -= 1
+        return []
 
 
 @pytest.fixture
@@ -79,6 +108,37 @@ def test_it_serves_on_ipv6_as_well() -> None:
 def test_an_address_that_is_taken_is_said(watched: Watched) -> None:
     with pytest.raises(KernelError, match="EADDRINUSE"):
         HttpServer(f"127.0.0.1:{watched.server.port}", watched.registry, lambda: "", lambda: "")
+
+
+def test_a_server_that_was_never_started_is_stopped_at_once() -> None:
+    server = HttpServer("127.0.0.1:0", CollectorRegistry(), lambda: "", lambda: "")
+    stop = threading.Thread(target=server.stop, daemon=True)
+    stop.start()
+    stop.join(LIMIT)
+    assert not stop.is_alive()
+
+
+def test_idle_connections_take_no_more_than_some_threads_and_keep_no_probe_out(watched: Watched) -> None:
+    before = threading.active_count()
+    with ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(socket.create_connection(("127.0.0.1", watched.server.port), timeout=LIMIT))
+        assert watched.get("/healthz") == (200, "ok\n")
+        assert threading.active_count() <= before + BOUND
+
+
+def test_metrics_are_gathered_once_at_a_time_and_keep_no_probe_out(watched: Watched) -> None:
+    slow = Slow()
+    watched.registry.register(slow)
+    with ThreadPoolExecutor(SCRAPERS) as scrapers:
+        scrapes = [scrapers.submit(watched.get, "/metrics") for _ in range(SCRAPERS)]
+        assert slow.begun.wait(LIMIT)
+        refused = next(as_completed(scrapes, LIMIT))
+        assert refused.result()[0] == 503
+        assert watched.get("/healthz") == (200, "ok\n")
+        slow.go_on.set()
+    assert {each.result()[0] for each in scrapes} == {200, 503}
+    assert slow.most == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What counts as an orphan, when it is told of, and that a silent node hides none."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ VOLUME = Held(f"{A}-00000001", "Volume")
 MEMBER = Held(f"{A}-00000002", "Snapshot", f"{A}-g00000002")
 OTHER = Held(f"{B}-00000001", "Volume")
 GRACE = timedelta(minutes=5)
+LIMIT = 20.0
 PATH = "/apis/thinpool-csi.dev/v1alpha1/thinpoolnodes"
 
 
@@ -28,6 +30,7 @@ class Scene:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.held: dict[str, list[Held] | None] = {"a": [], "b": []}
         self.named: set[str] = set()
+        self.ended = False
         for node, pool_id in (("a", A), ("b", B)):
             name = f"fast.{node}"
             fake.objects[f"{PATH}/{name}"] = {
@@ -49,7 +52,7 @@ class Scene:
 
     def look(self, later: timedelta = timedelta()) -> None:
         self.now += later
-        self.orphans.look(self.pool_nodes(), lambda: self.named)
+        self.orphans.look(self.pool_nodes(), lambda: self.named, lambda: self.ended)
 
     def pool_nodes(self) -> list[dict[str, Any]]:
         return [each for path, each in sorted(self.fake.objects.items()) if path.startswith(PATH)]
@@ -156,3 +159,41 @@ def test_a_controller_that_no_longer_leads_shows_no_figures(scene: Scene) -> Non
     assert scene.figure("a") == 0
     scene.orphans.forget()
     assert scene.figure("a") is None
+
+
+def test_what_a_node_answers_when_another_controller_leads_is_not_told(scene: Scene, api: Api) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def held(node: str) -> Iterator[Held]:
+        asked.set()
+        assert over.wait(LIMIT)
+        return scene._list(node)
+
+    gauge = Gauge("orphans", "Some.", ("pool", "node"), registry=CollectorRegistry())
+    # Told of at once, if at all.
+    scene.orphans = Orphans(api, held, gauge, timedelta(), lambda: scene.now)
+    scene.held["a"] = [VOLUME]
+    look = threading.Thread(target=scene.look)
+    look.start()
+    assert asked.wait(LIMIT)
+    scene.ended = True
+    scene.orphans.forget()
+    over.set()
+    look.join(LIMIT)
+    assert not scene.told()
+    assert not [sample for metric in gauge.collect() for sample in metric.samples]
+    assert not scene.orphans._since
+
+
+def test_who_leads_no_more_tells_of_no_further_pool(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.held["a"], scene.held["b"] = [VOLUME], [OTHER]
+    scene.look()
+    patch = scene.orphans._api.patch
+
+    def last(*words: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+        scene.ended = True
+        return patch(*words, **more)
+
+    monkeypatch.setattr(scene.orphans._api, "patch", last)
+    scene.look(GRACE)
+    assert scene.told() == [VOLUME.handle]

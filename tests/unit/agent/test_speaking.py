@@ -1,7 +1,9 @@
 """Who speaks for a pool whose node is silent or does not know better, and that it is not said twice."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from csi.agent.speaking import speak
 from csi.agent.status import conditions
@@ -64,6 +66,23 @@ def test_a_node_that_the_cluster_does_not_know_is_away_after_a_while() -> None:
     (conditions,) = away([seat()], {}, NOW).values()
     assert conditions[0]["reason"] == "NodeUnknown"
     assert not away([seat(at="2026-01-01T00:59:00Z")], {}, NOW)
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T00:30:00.123456Z", "2026-01-01T02:30:00+02:00"])
+def test_a_moment_may_be_written_as_the_api_allows(at: str) -> None:
+    (conditions,) = away([seat()], node("Unknown", at), NOW - timedelta(hours=1)).values()
+    assert conditions[0]["lastTransitionTime"] == LATER
+    assert not away([seat(at=at)], node("Unknown", "2026-01-01T00:29:00Z"), NOW)
+
+
+@pytest.mark.parametrize("at", ["soon", "", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.9-01:00"])
+def test_a_moment_that_cannot_be_read_keeps_nobody_from_being_told_of(at: str) -> None:
+    odd, gone = seat(at=at), seat()
+    odd["metadata"], odd["spec"] = {"name": "fast.b"}, {"nodeName": "b"}
+    nodes = {**node("Unknown"), "b": node("Unknown", at)["a"]}
+    assert [*away([odd, gone], nodes, NOW)] == ["fast.a"]
+    nodes["b"]["status"]["conditions"][0]["lastTransitionTime"] = None
+    assert [*away([odd, gone], nodes, NOW)] == ["fast.a"]
 
 
 CLAIMED = {"aaaaaaaaaa": ["fast.a", "fast.b"]}

@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 
 from csi.__main__ import main
 from csi.rpc.server import node_server
+from tests.unit.kube.fake import FakeApi
 from tests.unit.rpc.fake import FakeNode
 
 if TYPE_CHECKING:
@@ -80,3 +81,14 @@ def endpoint(fake: FakeNode, socket: Path) -> Iterator[str]:
     server.start()
     yield f"unix://{socket}"
     server.stop(0)
+
+
+def write_kubeconfig(directory: Path, fake_api: FakeApi) -> Path:
+    """Write what leads a command to the stand-in for the cluster's API."""
+    server = f"http://127.0.0.1:{fake_api.server.server_port}"
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    users, clusters = [{"name": "u", "user": {}}], [{"name": "c", "cluster": {"server": server}}]
+    whole = {"current-context": "c", "contexts": [context], "users": users, "clusters": clusters}
+    file = directory / "kubeconfig"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **whole}))
+    return file

@@ -1,6 +1,5 @@
 """``thinpool-csi orphans``: shown as the ThinPoolNodes tell of them, removed only on a person's word."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from csi.pb.csi.v1.csi_pb2_grpc import (
     add_ControllerServicer_to_server,
     add_GroupControllerServicer_to_server,
 )
-from tests.unit.cli.conftest import Command
+from tests.unit.cli.conftest import Command, write_kubeconfig
 from tests.unit.kube.fake import FakeApi
 
 VOLUME, SNAPSHOT = "aaaaaaaaaa-00000001", "aaaaaaaaaa-00000002"
@@ -70,12 +69,7 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
 @pytest.fixture
 def arguments(tmp_path: Path, fake_api: FakeApi) -> list[str]:
     """How the command reaches the stand-ins; a node tells of orphans."""
-    kubeconfig = tmp_path / "kubeconfig"
-    server = f"http://127.0.0.1:{fake_api.server.server_port}"
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    users, clusters = [{"name": "u", "user": {}}], [{"name": "c", "cluster": {"server": server}}]
-    whole = {"current-context": "c", "contexts": [context], "users": users, "clusters": clusters}
-    kubeconfig.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **whole}))
+    kubeconfig = write_kubeconfig(tmp_path, fake_api)
     fake_api.objects["/apis/thinpool-csi.dev/v1alpha1/thinpoolnodes/fast.a"] = {
         "metadata": {"name": "fast.a"},
         "spec": {"poolName": "fast", "nodeName": "a"},

@@ -103,7 +103,7 @@ class FakeApi:
             self.objects[path] = body
         if path in self.objects:
             if method == "PATCH":
-                self.objects[path] = _merged(self.objects[path], body)
+                self.objects[path] = merged(self.objects[path], body)
             return 200, self.objects.pop(path) if method == "DELETE" else self.objects[path]
         items = [each for key, each in self.objects.items() if key.rpartition("/")[0] == path]
         if items or path.endswith("s"):
@@ -111,15 +111,15 @@ class FakeApi:
         return 404, {"code": 404, "message": "not there"}
 
 
-def _merged(there: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def merged(there: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """Return what a merge patch makes (RFC 7396)."""
-    merged = dict(there)
+    made = dict(there)
     for key, value in body.items():
         if value is None:
-            merged.pop(key, None)
+            made.pop(key, None)
         elif isinstance(value, dict):
-            known = merged.get(key)
-            merged[key] = _merged(known if isinstance(known, dict) else {}, value)
+            known = made.get(key)
+            made[key] = merged(known if isinstance(known, dict) else {}, value)
         else:
-            merged[key] = value
-    return merged
+            made[key] = value
+    return made

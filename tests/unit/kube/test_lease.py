@@ -93,3 +93,7 @@ def test_who_is_stopped_before_leading_never_leads(stand: Stand, fake_api: FakeA
     first.election.stop()
     fake_api.down = False
     assert not first.leads.wait(2)
+
+
+def test_who_never_stood_is_stopped_at_once(api: Api) -> None:
+    Election(api, "ours", "lead", "first", lambda: None, lambda: None).stop()

@@ -3,6 +3,7 @@
 It never returns: it was forked from a program that must not go on twice.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -94,6 +95,10 @@ class Guard:
 
     def serve(self, pipe: int) -> None:
         """Watch over the process at the other end of ``pipe`` until it is gone."""
+        # Out of memory the kernel passes it over, also where it kills all of a container: the kubelet asks for that
+        # (cgroups, memory.oom.group).
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("-1000")
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         try:

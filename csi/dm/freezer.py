@@ -48,7 +48,6 @@ _PATIENCE: Final = 10.0
 # before it is held, and one that was held goes on at once: where all share one processor, a freeze that holds 2 ms held
 # one writer in a hundred for 5 ms, and for 3.5 ms with this.
 _BREATH: Final = 0.0005
-_OOM_GROUP: Final = "/sys/fs/cgroup/memory.oom.group"
 _THAW_TRIES: Final = 3
 _THAW_PAUSE: Final = 0.05
 _FULL_POOL: Final = "the pool is full, or its disk is slow or hangs: see `thinpool-csi info`"
@@ -96,11 +95,6 @@ class Freezer:
         signal.signal(signal.SIGUSR1, _wake)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         is_init = os.getpid() == 1
-        if is_init:
-            # Or, out of memory, the kernel kills the whole container (the kubelet asks for that), guard and all.
-            # cgroups(7); where there is no such file it is not asked for.
-            with contextlib.suppress(OSError), open(_OOM_GROUP, "w") as file:
-                file.write("0\n")
         # What ends a program must not end the guard before it is ready for it: held back until it is.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = os.fork()

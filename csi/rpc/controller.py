@@ -273,6 +273,7 @@ class Controller(ControllerServicer):
         self, request: pb.ControllerListVolumeHealthRequest, context: grpc.ServicerContext
     ) -> pb.ControllerListVolumeHealthResponse:
         """List one page of the volumes with which something is wrong."""
+        self._node.require_whole("list health of volumes")
         page = Page.read("health", request.max_entries, request.starting_token)
         ailing = [each for each in self._node.volumes_health() if each[1]]
         listed, following = page.cut(ailing, lambda each: each[0].handle)

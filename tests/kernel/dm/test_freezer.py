@@ -208,6 +208,36 @@ def test_what_a_killed_program_has_begun_is_let_come_to_its_end_by_process_one(t
     assert ends.exists()
 
 
+@pytest.fixture
+def memory_group(tmp_path: Path) -> Iterator[Path]:
+    """Make a group whose processes are killed together when they need more than 128 MiB, as of a container."""
+    cgroups = tmp_path / "cgroup"
+    cgroups.mkdir()
+    run("mount", "-t", "cgroup2", "none", str(cgroups))
+    (cgroups / "cgroup.subtree_control").write_text("+memory")
+    group = cgroups / "container"
+    group.mkdir()
+    (group / "memory.oom.group").write_text("1")
+    (group / "memory.max").write_text(str(128 * MIB))
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+    run("umount", str(cgroups))
+
+
+def test_out_of_memory_the_guard_outlives_its_program(pool: BarePool, memory_group: Path) -> None:
+    device = pool.activated(1, _SIZE)
+    joined = ("sh", "-c", f'echo 0 >{memory_group}/cgroup.procs; exec "$@"', "sh")
+    init = _hold([device], "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *joined)
+    first = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text())
+    assert _suspended(device)
+    # It is passed on to the program, which then takes much memory.
+    os.kill(first, signal.SIGUSR2)
+    wait_until(lambda: not _suspended(device), _LONG / 2)
+    assert init.wait(30) == 128 + signal.SIGKILL
+    assert "oom_group_kill 1" in (memory_group / "memory.events").read_text()
+
+
 def test_process_one_passes_sigterm_on_and_ends_with_its_childs_status(pool: BarePool) -> None:
     device = pool.activated(1, _SIZE)
     init = _hold([device], "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -451,6 +451,13 @@ class TestHealth:
         answer = stubs.controller.ControllerListVolumeHealth(pb.ControllerListVolumeHealthRequest())
         assert [entry.volume_id for entry in answer.entries] == [str(VOLUME)]
 
+    def test_while_a_pool_is_not_open_its_volumes_do_not_pass_for_healthy(
+        self, stubs: Stubs, fake: FakeNode, refused: Refused
+    ) -> None:
+        fake.closed = "fast"
+        error = refused(stubs.controller.ControllerListVolumeHealth, pb.ControllerListVolumeHealthRequest())
+        assert error.code().name == "UNAVAILABLE"
+
     def test_an_unknown_volume_is_not_found(self, stubs: Stubs, refused: Refused) -> None:
         request = pb.ControllerGetVolumeHealthRequest(volume_id=str(ABSENT))
         assert refused(stubs.controller.ControllerGetVolumeHealth, request).code().name == "NOT_FOUND"

@@ -79,6 +79,12 @@ class Watched:
                 # Half of it by chance, so that not all nodes come back at once.
                 self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - guards nothing
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception:
+                # A fault of ours; a collection that nobody follows any more would be a worse one.
+                log.exception("watch broken off by a fault, goes on", resource=self._resource.plural)
+                version = ""
+                self._stop.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _list(self) -> str:
         objects, version = self._api.all(self._resource, field_selector=self._selector)

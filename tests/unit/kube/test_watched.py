@@ -72,3 +72,21 @@ def test_what_cannot_be_reached_stays_as_it_was(api: Api, fake: FakeApi) -> None
     assert pools.objects() == [named("a")]
     pools.stop()
     fake.watches.put([])
+
+
+def test_a_fault_of_who_is_told_ends_no_watch(api: Api, fake: FakeApi) -> None:
+    fake.objects[f"{POOLS}/a"] = named("a")
+    told: list[int] = []
+
+    def changed() -> None:
+        told.append(len(told))
+        if len(told) == 1:
+            raise RuntimeError
+
+    pools = Watched(api, THIN_POOLS, changed)
+    pools.start()
+    wait_for(lambda: len(told) > 1)
+    fake.watches.put([{"type": "ADDED", "object": named("b", "8")}])
+    wait_for(lambda: pools.objects() == [named("a"), named("b", "8")])
+    pools.stop()
+    fake.watches.put([])

@@ -77,6 +77,7 @@ def _run(options: argparse.Namespace, disks: tuple[str, str, str], freezer: Free
 
     report = Report()
     begun = time.monotonic()
+    options.output.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))

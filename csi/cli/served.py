@@ -14,6 +14,9 @@ from csi.pb.thinpool.v1.admin_pb2_grpc import AdminStub
 DEADLINE: Final = 300.0
 """Seconds for an answer. Listing reads all metadata of each pool: 13 s at ten thousand devices."""
 
+_ANSWER: Final = 256 << 20
+"""Bytes of an answer. By itself gRPC takes 4 MiB, which is some 28,000 devices; here is room for a million."""
+
 _Answer = TypeVar("_Answer", bound=Message)
 
 
@@ -24,7 +27,7 @@ class Served:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._channel = grpc.insecure_channel(f"unix:{path}")
+        self._channel = grpc.insecure_channel(f"unix:{path}", [("grpc.max_receive_message_length", _ANSWER)])
         self._stub = AdminStub(self._channel)
 
     def __enter__(self) -> Self:

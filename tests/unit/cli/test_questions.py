@@ -11,6 +11,7 @@ import pytest
 
 from csi.errors import UnavailableError
 from csi.kube.claims import claims
+from csi.model import Kind
 from csi.volumes.reports import CheckReport, Condition, NodeReport, Severity
 from tests.unit.cli.conftest import Command
 from tests.unit.kube.objects import persistent_volume, snapshot_content
@@ -126,6 +127,13 @@ class TestLists:
         assert first.split() == [str(VOLUME), "pvc-1", "fast", "1GiB", "0B", "?", "-", "ready", "ext4", "yes"]
         assert second.split()[-2:] == ["block", "yes"]
         assert first.index("ready") == second.index("ready") == head.index("STATE")
+
+    def test_are_not_cut_where_grpc_by_itself_takes_no_more(
+        self, command: Command, endpoint: str, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, *_ = fake.listing(Kind.VOLUME)
+        monkeypatch.setattr(fake, "listing", lambda _kind: [first] * 100_000)
+        assert len(command("volumes", "--endpoint", endpoint).out.splitlines()) == 100_001
 
     def test_snapshots_show_their_origin(self, command: Command, endpoint: str) -> None:
         _, line = command("snapshots", "--endpoint", endpoint).out.splitlines()

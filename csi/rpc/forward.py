@@ -24,7 +24,7 @@ _LONGEST: Final = 60.0
 """Seconds for a call whose caller sets no deadline."""
 _REPLY: Final = 0.2
 """Seconds of the caller's time that are kept for telling him that the node's were not enough."""
-_FRESH: Final = 5.0
+FRESH: Final = 5.0
 """For so many seconds a node that answered is taken to be there."""
 _CHANNELS: Final = 1000
 _MESSAGE: Final = 4 << 20
@@ -56,7 +56,7 @@ class Link:
 
     def reaches(self, limit: float) -> bool:
         """Tell whether the node answers, asking it if that is not known from just now."""
-        if time.monotonic() - self.answered > _FRESH:
+        if time.monotonic() - self.answered > FRESH:
             try:
                 IdentityStub(self.channel).Probe(pb.ProbeRequest(), timeout=max(limit, 0.0), wait_for_ready=True)
             except grpc.RpcError:

@@ -55,7 +55,6 @@ class Router(ControllerServicer):
         operation, name = "create volume", validate.name(request.name)
         refused: list[str] = []
         for seat in self._unclear.first(name, self._candidates(operation, name, request)):
-            unclear = self._unclear.at(name, seat)
             try:
                 # Not where another node claims the pool too.
                 assert seat.pool_id is not None, "a candidate's pool was made"  # noqa: S101 - narrows the type
@@ -64,17 +63,12 @@ class Router(ControllerServicer):
                     seat,
                     context,
                     lambda channel, limit: ControllerStub(channel).CreateVolume(request, timeout=limit),
-                    elsewhere=not unclear,
+                    elsewhere=not self._unclear.at(name, seat),
                 )
                 here = list(made.volume.accessible_topology) == [topology.of_node(seat.node)]
                 require_own(operation, name, seat, [Handle.parse(made.volume.volume_id)], here=here)
             except PlacementError as error:
                 refused.append(str(error))
-            except UnavailableError:
-                # It has not told, and is asked on.
-                if unclear:
-                    self._unclear.add(name, seat)
-                raise
             except ForwardedError as error:
                 if error.code in _UNCLEAR:
                     self._unclear.add(name, seat)

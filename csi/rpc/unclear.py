@@ -1,7 +1,8 @@
 """Volumes of which it is not known whether a node has made them.
 
 A node that was lost while it was at it may have made the volume. Until it says so, no other node may be asked, for then
-there would be two. It is a hint that lives as long as this process: what it cannot prevent is an orphan.
+there would be two; but one that stays away holds up a claim for ten minutes only. It is a hint that lives as long as
+this process: what it cannot prevent is an orphan, which holds nobody's data and is told of.
 """
 
 import threading
@@ -13,7 +14,7 @@ from typing import Final
 from csi.rpc.fleet import Seat
 
 _LASTS: Final = 600.0
-"""Seconds after it was last asked for; csi-provisioner comes again within five minutes."""
+"""Seconds from when it was lost; csi-provisioner comes again within five minutes."""
 _MOST: Final = 10_000
 
 

@@ -1,9 +1,11 @@
 """What dies, and what must not: the plugin, a controller, a node for a while, a node for good."""
 
 import json
+import time
 from itertools import cycle
 
 from csi.model import TOPOLOGY_KEY
+from csi.rpc.forward import FRESH
 from tests.cluster.client import CommandError, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.driver import POOL, Driver, storage_class
@@ -112,6 +114,8 @@ def test_a_node_that_is_lost_for_good_holds_its_volumes_deletion_until_a_person_
     pods.apply(snapshot("too", "gone", POOL))
     pods.snapshot_ready("too")
     cluster.kill_node(node)
+    # What a node answered in the last seconds passes for its presence: it would be asked, and might have made it.
+    time.sleep(FRESH + 1)
     # The scheduler does not know yet: it prefers that node, whose driver cannot be reached.
     prefers = {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_prefer(node)]}}}
     pods.apply(claim("moves", "1Gi", POOL), pod("moves", mounts={"/data": "moves"}, spec=prefers))

@@ -119,8 +119,7 @@ class Pools:
 
         A pool whose disks were refused, or that has none, and that is not known to be here holds nothing.
         """
-        if not self._told:
-            raise UnavailableError(operation, subject, "which pools are wanted here is not known yet")
+        self._require_told(operation, subject)
         for name in sorted(self.specs):
             never_made = not self._known.get(name) and isinstance(self.closed.get(name), DevicesRefusedError)
             if self.by_name(name) is None and not never_made:
@@ -138,8 +137,7 @@ class Pools:
 
     def named(self, operation: str, name: str | None, subject: str) -> Pool:
         """Return the open pool of this name; with None, the only one. Raise InvalidRequestError, UnavailableError."""
-        if not self._told:
-            raise UnavailableError(operation, subject, "which pools are wanted here is not known yet")
+        self._require_told(operation, subject)
         if name is None:
             if len(self.specs) != 1:
                 raise InvalidRequestError(
@@ -156,6 +154,10 @@ class Pools:
         raise InvalidRequestError(
             operation, subject, f"there is no pool {name!r} (there are: {', '.join(sorted(self.specs))})"
         )
+
+    def _require_told(self, operation: str, subject: str) -> None:
+        if not self._told:
+            raise UnavailableError(operation, subject, "which pools are wanted here is not known yet")
 
     def _end(self, pool: Pool, end: Callable[[Pool], None]) -> None:
         try:

@@ -19,7 +19,7 @@ from csi.units import Bytes, format_size
 from csi.volumes import health, sentinel
 from csi.volumes.opening import resume
 from csi.volumes.pool import Pool
-from csi.volumes.pulse import Pulse, read_first
+from csi.volumes.pulse import DiskPulses
 
 # The event comes at the low-water mark, once; what it does not tell is found by looking now and then.
 _LOOK_EVERY: Final = 5.0
@@ -50,8 +50,7 @@ class Monitor:
         self._dropped = threading.Event()
         """Set when the ballast was dropped that is being filled."""
         self._seen: PoolSpec | None = None
-        self._pulses: dict[str, Pulse] = {}
-        """Of disks that are not in the pool yet."""
+        self._new_disks = DiskPulses()
         self._look_for_disks_at = 0.0
 
     def run(self) -> None:
@@ -142,7 +141,7 @@ class Monitor:
         for path in paths:
             try:
                 # Whoever looks at a disk that hangs is stuck: not this thread.
-                if self._pulses.setdefault(path, Pulse(partial(read_first, path))).hangs():
+                if self._new_disks.hang(path):
                     refused[path] = "it does not answer"
                 else:
                     pool.group.add_devices([path])

@@ -1,7 +1,6 @@
 """The pools of a node: those that are wanted, those that are open, and why the others are not."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 
 import structlog
 
@@ -19,7 +18,7 @@ from csi.model import PoolId
 from csi.settings import Mode, PoolSpec
 from csi.volumes.opening import Place, close_pool, deactivate_pool, open_pool, remove_pool
 from csi.volumes.pool import LOOK_FOR_DISK, Pool
-from csi.volumes.pulse import Pulse, read_first
+from csi.volumes.pulse import DiskPulses
 
 log = structlog.get_logger()
 
@@ -36,7 +35,7 @@ class Pools:
         """Whether it is known what is wanted; with a cluster it is told after the start."""
         self._known: Mapping[str, str] = {}
         self._place = place
-        self._disks: dict[str, Pulse] = {}
+        self._disks = DiskPulses()
 
     def want(self, specs: Iterable[PoolSpec], known: Mapping[str, str]) -> None:
         """Want these pools from now on; an open one follows its changed fields.
@@ -87,8 +86,7 @@ class Pools:
         Raise DiskHangsError.
         """
         for path in select(spec) if spec.mode is Mode.DIRECT else ():
-            pulse = self._disks.setdefault(path, Pulse(partial(read_first, path)))
-            if seconds := pulse.hangs():
+            if seconds := self._disks.hang(path):
                 why = f"{path} has not answered for {seconds:.0f} s"
                 raise DiskHangsError("open pool", spec.name, why, way_out=LOOK_FOR_DISK)
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from csi.errors import DriverError, KernelError
@@ -68,6 +69,17 @@ class Pulse:
         finally:
             self._trouble, self._ended = trouble, time.monotonic()
             self._done.set()
+
+
+class DiskPulses:
+    """The pulses of disks by path, each felt by reading the disk's first block."""
+
+    def __init__(self) -> None:
+        self._pulses: dict[str, Pulse] = {}
+
+    def hang(self, path: str) -> float:
+        """Return for how many seconds the disk has not answered, as ``Pulse.hangs`` does; an error is an answer."""
+        return self._pulses.setdefault(path, Pulse(partial(read_first, path))).hangs()
 
 
 def read_first(path: str) -> None:
